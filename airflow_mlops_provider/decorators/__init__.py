@@ -1,0 +1,1 @@
+"""TaskFlow forms, where a function is the natural unit."""

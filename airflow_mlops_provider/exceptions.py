@@ -1,0 +1,84 @@
+"""The whole error tree of the provider.
+
+::
+
+    MlopsError
+    ├── PermanentError              a retry cannot help; operators turn it into AirflowFailException
+    │   ├── ParameterError          an argument has a value we cannot use
+    │   ├── RecordError             a task handed over something that is not the record we expected
+    │   ├── DataError               a file, table, column or value is not what the step needs
+    │   ├── SchemaSkewError         the data no longer has the shape its suite demands
+    │   ├── ModelError              a model is missing, cannot be loaded, or does not fit its data
+    │   ├── GateRefusedError        a challenger fell through a floor of the promotion gate
+    │   ├── RolloutFailedError      a rollout was rolled back, or could not be
+    │   └── RegistryConflictError   somebody else moved the alias or the state meanwhile
+    └── ServiceError                a service did not do its part; a retry may help
+        ├── MlflowUnavailableError
+        ├── FeastUnavailableError
+        └── ServingUnavailableError
+
+Every message says what was expected, what came, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class MlopsError(Exception):
+    """Any error that this provider raises on purpose."""
+
+
+class PermanentError(MlopsError):
+    """A retry would end the same way: a person has to change something."""
+
+
+class ParameterError(PermanentError, ValueError):
+    """An argument of a step or operator has a value that cannot be used."""
+
+    @classmethod
+    def of(cls, name: str, caller: str, constraint: str, value: object) -> ParameterError:
+        """Word the error the one way we word it, naming parameter, caller, constraint and value."""
+        return cls(f"The {name} parameter of {caller} must be {constraint}. Got {value!r} instead.")
+
+
+class RecordError(PermanentError, ValueError):
+    """What arrived from another task is not the record that was expected."""
+
+
+class DataError(PermanentError):
+    """A file, table, column or value is missing, broken or not what the step needs."""
+
+
+class SchemaSkewError(PermanentError):
+    """The data no longer has the shape its suite demands; the pipeline stops for a person."""
+
+
+class ModelError(PermanentError):
+    """A model is missing, cannot be loaded, or does not fit the data it is given."""
+
+
+class GateRefusedError(PermanentError):
+    """A challenger fell through a floor of the promotion gate."""
+
+
+class RolloutFailedError(PermanentError):
+    """A rollout was rolled back, or its roll-back failed."""
+
+
+class RegistryConflictError(PermanentError):
+    """Somebody else moved an alias or a state between our look and our write."""
+
+
+class ServiceError(MlopsError):
+    """A service did not answer or did not do its part; a retry may help."""
+
+
+class MlflowUnavailableError(ServiceError):
+    """The MLflow server does not answer."""
+
+
+class FeastUnavailableError(ServiceError):
+    """A store behind Feast does not answer."""
+
+
+class ServingUnavailableError(ServiceError):
+    """The serving host does not answer."""

@@ -1,0 +1,1 @@
+"""One hook per external service: an Airflow Connection in, a client out."""

@@ -1,0 +1,94 @@
+"""What all operators of the provider share: a workspace, a tracked run, one way to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_mlops_provider.exceptions import PermanentError
+from airflow_mlops_provider.hooks.mlflow import MlflowHook
+from airflow_mlops_provider.hooks.settings import workspace_uri
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_mlops_provider.steps.track import TaskRun
+
+
+class MlopsOperator(BaseOperator):
+    """Base of the operators: each task attempt is one MLflow run inside its DAG run's run.
+
+    Args:
+        mlflow_conn_id: Connection of the tracking server and registry.
+        experiment_name: MLflow experiment; by default the id of the DAG.
+        workspace: fsspec URI of the workspace; by default ``[mlops] workspace``.
+    """
+
+    shared_template_fields: ClassVar[Sequence[str]] = (
+        "mlflow_conn_id",
+        "experiment_name",
+        "workspace",
+    )
+    template_fields: Sequence[str] = shared_template_fields
+    ui_color = "#e8f4fa"
+
+    def __init__(
+        self,
+        *,
+        mlflow_conn_id: str = MlflowHook.default_conn_name,
+        experiment_name: str = "{{ dag.dag_id }}",
+        workspace: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.mlflow_conn_id = mlflow_conn_id
+        self.experiment_name = experiment_name
+        self.workspace = workspace
+
+    @property
+    def workspace_uri(self) -> str:
+        """The workspace to use, known once the task runs."""
+        return self.workspace or workspace_uri()
+
+    @contextmanager
+    def tracked_run(self, context: Context) -> Iterator[TaskRun]:
+        """Open this attempt's MLflow run; what a retry cannot mend fails the task for good."""
+        from airflow_mlops_provider.steps.track import experiment_id, task_run
+
+        with failing_for_good():
+            hook = MlflowHook(self.mlflow_conn_id)
+            client = hook.get_conn()
+            experiment = experiment_id(client, self.experiment_name, hook.artifact_root)
+            with task_run(
+                client, experiment, pipeline_tags(context), task_tags(context), self.task_id
+            ) as run:
+                yield run
+
+
+@contextmanager
+def failing_for_good() -> Iterator[None]:
+    """Turn our permanent errors into the exception that makes Airflow skip its retries."""
+    try:
+        yield
+    except PermanentError as error:
+        raise AirflowFailException(str(error)) from error
+
+
+def pipeline_tags(context: Context) -> dict[str, str]:
+    """Return the tags that name a DAG run in MLflow."""
+    ti = context["ti"]
+    return {"airflow.dag_id": ti.dag_id, "airflow.run_id": ti.run_id}
+
+
+def task_tags(context: Context) -> dict[str, str]:
+    """Return the tags that name a task attempt within its DAG run."""
+    ti = context["ti"]
+    return {
+        "airflow.task_id": ti.task_id,
+        "airflow.map_index": str(ti.map_index),
+        "airflow.try_number": str(ti.try_number),
+    }

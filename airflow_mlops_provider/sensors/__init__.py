@@ -1,0 +1,1 @@
+"""Waiting for data, models, endpoints and evidence."""

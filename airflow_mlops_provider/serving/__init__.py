@@ -1,0 +1,1 @@
+"""The serving host: supervisor, scorer, router configuration, prediction log. No Airflow."""

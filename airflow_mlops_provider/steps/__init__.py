@@ -1,0 +1,1 @@
+"""What is decided and computed, one module per step of the story. No Airflow in here."""

@@ -1,0 +1,138 @@
+"""One MLflow run per pipeline run, with one nested run per task attempt inside it.
+
+Runs are found again by tags, so a retry, a clear or a second worker never makes a duplicate,
+and a task needs to be told nothing but who it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+    from airflow_mlops_provider.records import Record
+
+KIND = "mlops.kind"
+PIPELINE, TASK = "pipeline", "task"
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """An open MLflow run and the client to write to it."""
+
+    client: MlflowClient
+    run_id: str
+    experiment_id: str
+
+    def log_record(self, record: Record) -> None:
+        """Keep a record as ``records/<ClassName>.json``."""
+        name = f"records/{type(record).__name__}.json"
+        self.client.log_dict(self.run_id, record.to_xcom(), name)
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Log several metrics in one request."""
+        import time
+
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        rows = [Metric(name, value, now, 0) for name, value in metrics.items()]
+        self.client.log_batch(self.run_id, metrics=rows)
+
+
+def experiment_id(client: MlflowClient, name: str, artifact_root: str | None) -> str:
+    """Return the id of the experiment ``name``, created if need be (also by a rival)."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=artifact_root))
+        except MlflowException:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def find_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> Run | None:
+    """Return the newest run of ``experiment`` that carries all ``tags``."""
+    query = " and ".join(f"tags.`{key}` = '{_quoted(value)}'" for key, value in tags.items())
+    runs = client.search_runs([experiment], query, max_results=1)
+    return runs[0] if runs else None
+
+
+def start_pipeline_run(
+    client: MlflowClient, experiment: str, tags: Mapping[str, str], name: str
+) -> str:
+    """Open the run of a whole pipeline run, or reopen the one it has; return its id."""
+    identity = {**tags, KIND: PIPELINE}
+    found = find_run(client, experiment, identity)
+    if found is None:
+        return str(client.create_run(experiment, tags=identity, run_name=name).info.run_id)
+    client.update_run(found.info.run_id, status="RUNNING")
+    return str(found.info.run_id)
+
+
+def finish_pipeline_run(
+    client: MlflowClient, experiment: str, tags: Mapping[str, str], status: str
+) -> int:
+    """Close a pipeline run with ``status``, and as KILLED what its tasks left open.
+
+    Returns:
+        How many nested runs had been left open.
+    """
+    pipeline = find_run(client, experiment, {**tags, KIND: PIPELINE})
+    if pipeline is None:
+        return 0
+    children = client.search_runs(
+        [experiment], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{pipeline.info.run_id}'"
+    )
+    abandoned = [run for run in children if run.info.status == "RUNNING"]
+    for run in abandoned:
+        client.set_terminated(run.info.run_id, "KILLED")
+    client.set_terminated(pipeline.info.run_id, status)
+    return len(abandoned)
+
+
+@contextmanager
+def task_run(
+    client: MlflowClient,
+    experiment: str,
+    pipeline_tags: Mapping[str, str],
+    task_tags: Mapping[str, str],
+    name: str,
+) -> Iterator[TaskRun]:
+    """Open a run for one task attempt, nested in its pipeline's run if there is one.
+
+    The run ends FINISHED, FAILED after an exception, or KILLED when the process is told to
+    stop; a process that cannot even do that leaves it to :func:`finish_pipeline_run`.
+    """
+    identity = {**pipeline_tags, **task_tags, KIND: TASK}
+    pipeline = find_run(client, experiment, {**pipeline_tags, KIND: PIPELINE})
+    parent = {MLFLOW_PARENT_RUN_ID: pipeline.info.run_id} if pipeline else {}
+    found = find_run(client, experiment, identity)
+    if found is None:
+        found = client.create_run(experiment, tags={**identity, **parent}, run_name=name)
+    else:
+        client.update_run(found.info.run_id, status="RUNNING")
+    run_id = found.info.run_id
+    try:
+        yield TaskRun(client, run_id, experiment)
+    except Exception:
+        client.set_terminated(run_id, "FAILED")
+        raise
+    except BaseException:
+        client.set_terminated(run_id, "KILLED")
+        raise
+    client.set_terminated(run_id, "FINISHED")
+
+
+def _quoted(value: str) -> str:
+    return value.replace("'", "\\'")

@@ -1,0 +1,1 @@
+"""What waits in the triggerer; each decision is a function of ``steps``."""
