@@ -209,3 +209,213 @@ def test_weights_move_under_load_without_a_failed_request(client, models, endpoi
     assert all(counts[name]["errors"] == 0 for name in counts)
     assert counts["champion"]["latency_buckets"]["+Inf"] == counts["champion"]["requests"]
     client.rotate_logs(endpoint)
+
+
+def test_killed_candidate_costs_no_user_a_request(host, client, models, endpoint):
+    client.create_deployment(endpoint, "champion", models["v1"])
+    ref = client.create_deployment(endpoint, "doomed", models["v2"])
+    put(client, endpoint, {"champion": 50, "doomed": 50})
+    before = host.scorer_pids()["doomed"]
+    with load(ref.url, rate=40) as seen:
+        time.sleep(1)
+        counted = client.observe(endpoint)["doomed"]["requests"]
+        os.kill(before, signal.SIGKILL)
+        until(lambda: host.scorer_pids().get("doomed", before) != before, 60)
+        until(lambda: client.observe(endpoint)["doomed"]["requests"] > counted + 20, 60)
+    assert Counter(status for status, _ in seen) == {200: len(seen)}
+    client.rotate_logs(endpoint)
+    records = list(read_segments(host.workspace / "serving" / "logs" / endpoint))
+    answered = [item for item in records if item["status"] == 200]
+    assert len({item["request_id"] for item in answered}) == len(seen)
+    assert {item["deployment"] for item in answered} == {"champion", "doomed"}
+
+
+def test_blame_is_laid_where_it_belongs_and_all_is_logged(host, client, models, endpoint):
+    ref = client.create_deployment(endpoint, "broken", models["broken"])
+    put(client, endpoint, {"broken": 100})
+
+    def ask(number: int, payload: dict) -> httpx.Response:
+        headers = {"x-request-id": f"r{number}", "x-entity-id": "e"}
+        return httpx.post(f"{ref.url}/invocations", json=payload, headers=headers)
+
+    payloads = (
+        {"dataframe_records": [{"x": 0.5, "y": 1.0}]},
+        {"dataframe_records": [{"x": 0.5}]},
+        {"rows": []},
+        {"dataframe_records": [{"x": 2.0, "y": 1.0}]},
+        {"dataframe_records": [{"x": -1.0, "y": 1.0}]},
+        {"dataframe_records": [{"x": 0.5, "y": 1.0}, {"x": 0.5, "y": 1.0}]},
+    )
+    answers = [ask(number, payload) for number, payload in enumerate(payloads)]
+    assert [answer.status_code for answer in answers] == [200, 400, 400, 500, 500, 500]
+    assert answers[0].json() == {"predictions": [1.0]}
+    assert answers[0].headers["x-model-uri"] == models["broken"]
+    assert answers[3].json() == {
+        "error_code": "INTERNAL_ERROR",
+        "message": "The model raised ArithmeticError: too large",
+    }
+    counts = client.observe(endpoint)["broken"]
+    found = {name: counts[name] for name in ("requests", "errors", "client_errors")}
+    assert found == {"requests": 6, "errors": 3, "client_errors": 2}
+    assert counts["schema_violations"] == 2
+    client.rotate_logs(endpoint)
+    records = list(read_segments(host.workspace / "serving" / "logs" / endpoint))
+    assert [(item["request_id"], item["row"], item["error_class"]) for item in records] == [
+        ("r0", 0, None),
+        ("r1", 0, "InvalidInput"),
+        ("r2", 0, "InvalidInput"),
+        ("r3", 0, "ArithmeticError"),
+        ("r4", 0, "OutputSchemaViolation"),
+        ("r5", 0, "OutputSchemaViolation"),
+        ("r5", 1, "OutputSchemaViolation"),
+    ]
+    assert records[0]["inputs"] == {"x": 0.5, "y": 1.0}
+    assert (records[0]["outputs"], records[0]["entity_id"], records[0]["attempt"]) == (1.0, "e", 1)
+    with pytest.raises(ParameterError, match="exactly one of"):
+        client.predict(endpoint, {})
+
+
+def test_mirrored_requests_are_marked_as_shadow(host, client, models, endpoint):
+    client.create_deployment(endpoint, "champion", models["v1"])
+    client.create_deployment(endpoint, "shadow", models["v2"])
+    put(client, endpoint, {"champion": 100}, mirror_traffic={"shadow": 100})
+    for _ in range(5):
+        client.predict(endpoint, ROW)
+    until(lambda: client.observe(endpoint)["shadow"]["shadow_requests"] == 5)
+    counts = client.observe(endpoint)
+    assert (counts["shadow"]["requests"], counts["champion"]["requests"]) == (0, 5)
+    client.rotate_logs(endpoint)
+    records = list(read_segments(host.workspace / "serving" / "logs" / endpoint))
+    by_side = {
+        side: {item["request_id"] for item in records if item["shadow"] is side}
+        for side in (True, False)
+    }
+    assert by_side[True] == by_side[False]
+    assert len(by_side[True]) == 5
+    with pytest.raises(ParameterError, match="still carries traffic"):
+        client.delete_deployment(endpoint, "shadow")
+
+
+def test_an_entity_stays_on_its_side_as_the_weight_rises(client, models, endpoint):
+    client.create_deployment(endpoint, "champion", models["v1"])
+    ref = client.create_deployment(endpoint, "candidate", models["v2"])
+
+    def on_candidate() -> set[str]:
+        found = set()
+        for entity in map(str, range(40)):
+            headers = {"x-entity-id": entity}
+            answer = httpx.post(f"{ref.url}/invocations", json=ROW, headers=headers)
+            if answer.headers["x-deployment"] == "candidate":
+                found.add(entity)
+        return found
+
+    put(client, endpoint, {"champion": 70, "candidate": 30}, sticky=True)
+    some = on_candidate()
+    assert some == on_candidate()
+    put(client, endpoint, {"champion": 30, "candidate": 70})
+    assert set() < some < on_candidate()
+
+
+def test_model_that_cannot_be_loaded_leaves_nothing(host, client, endpoint):
+    with pytest.raises(ModelError, match=r"(?s)last log lines:.*no-such-model"):
+        client.create_deployment(endpoint, "ghost", "models:/no-such-model/1")
+    assert client.get_state(endpoint).deployments == {}
+    assert "ghost" not in host.scorer_pids()
+
+
+def test_repeating_a_call_changes_nothing_and_a_stale_one_is_refused(client, models, endpoint):
+    client.create_deployment(endpoint, "v1", models["v1"])
+    assert client.create_deployment(endpoint, "v1", models["v1"]) == client.get_state(endpoint)
+    with pytest.raises(RegistryConflictError, match="already serves"):
+        client.create_deployment(endpoint, "v1", models["v2"])
+    put(client, endpoint, {"v1": 100})
+    assert client.create_endpoint(endpoint).traffic == {"v1": 100}
+    with pytest.raises(RegistryConflictError, match="generation 0"):
+        client.set_traffic(endpoint, {"v1": 100}, generation=0)
+    with pytest.raises(ParameterError, match="Move its traffic away"):
+        client.delete_deployment(endpoint, "v1")
+    put(client, endpoint, {})
+    client.delete_deployment(endpoint, "v1")
+    client.delete_deployment(endpoint, "v1")
+    with pytest.raises(ParameterError, match=f"known: .*{endpoint}"):
+        client.get_state("nobody")
+
+
+def test_rollout_without_its_driver_is_rolled_back(client, models, endpoint):
+    client.create_deployment(endpoint, "champion", models["v1"])
+    client.create_deployment(endpoint, "candidate", models["v2"])
+    put(client, endpoint, {"champion": 50, "candidate": 50})
+    keep = {"lease_seconds": 1.0, "rollback_traffic": {"champion": 100}}
+    client.put_rollout(endpoint, {"state": "STEP"}, **keep)
+    until(lambda: client.get_rollout(endpoint)["state"] == "ROLLED_BACK")
+    assert client.get_rollout(endpoint)["reason"].startswith("lease expired: ")
+    assert client.get_state(endpoint).traffic == {"champion": 100}
+    client.clear_rollout(endpoint)
+    assert client.get_rollout(endpoint) is None
+
+
+def test_admin_refuses_strangers(client):
+    with pytest.raises(ServingUnavailableError, match="airflow-mlops serve"):
+        ServingClient("http://127.0.0.1:1", "").capabilities()
+    with pytest.raises(ParameterError, match="token"):
+        ServingClient(client.admin_url, "wrong").capabilities()
+
+
+def test_mlflow_target_sets_the_same_traffic(host, client, models, endpoint):
+    from mlflow.deployments import get_deploy_client
+
+    target = get_deploy_client(f"mlops-local:{host.workspace}")
+    target.create_deployment("v1", models["v1"], endpoint=endpoint)
+    assert target.update_endpoint(endpoint, {"traffic": {"v1": 100}})["generation"] == 1
+    assert target.get_deployment("v1", endpoint)["traffic"] == 100
+    frame = pd.DataFrame({"x": [0.5, -3.0], "y": [0.2, 0.1]})
+    predictions = target.predict(inputs=frame, endpoint=endpoint)["predictions"]
+    assert np.argmax(predictions, axis=1).tolist() == [1, 0]
+    target.update_endpoint(endpoint, {"traffic": {}})
+    target.delete_deployment("v1", endpoint=endpoint)
+
+
+def test_host_comes_back_as_it_was_and_leaves_no_process_behind(models, tmp_path):
+    first = Host(tmp_path, models["tracking_uri"])
+    first.client.create_endpoint("e")
+    first.client.create_deployment("e", "v1", models["v1"])
+    put(first.client, "e", {"v1": 100})
+    first.client.predict("e", ROW)
+    left = [pid for pid, _ in children(first.process.pid)]
+    assert len(left) == 2
+    first.stop(signal.SIGKILL)
+    until(lambda: not any(map(alive, left)), 5)
+
+    second = Host(tmp_path, models["tracking_uri"])
+    assert second.client.get_state("e").traffic == {"v1": 100}
+    assert len(list(read_segments(tmp_path / "serving" / "logs" / "e"))) == 1
+    until(lambda: second.client.predict("e", ROW))
+    assert second.client.observe("e")["v1"]["requests"] == 2
+    left = [pid for pid, _ in children(second.process.pid)]
+    assert second.stop(signal.SIGINT) == 0
+    assert not any(map(alive, left))
+    assert not (tmp_path / "serving" / "host.json").exists()
+    assert (tmp_path / "serving" / "token").stat().st_mode & 0o777 == 0o600
+    assert json.loads((tmp_path / "serving" / "state.json").read_text())["endpoints"]["e"]
+    with pytest.raises(ServingUnavailableError, match="airflow-mlops serve --workspace"):
+        ServingClient.from_workspace(str(tmp_path))
+
+
+@pytest.mark.parametrize("option", ["--port", "--admin-port"])
+def test_taken_port_is_named_and_nothing_starts(tmp_path, option):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = start(tmp_path, option, str(port))
+        _, error = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert error.count("\n") == 1
+    assert f"127.0.0.1:{port}" in error
+    assert not (tmp_path / "serving" / "host.json").exists()
+
+
+def test_second_host_of_a_workspace_is_refused(host):
+    command = [sys.executable, "-m", "airflow_mlops_provider.cli", "serve", "--port=0"]
+    command += ["--admin-port=0", f"--workspace={host.workspace}"]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert process.returncode == 1
+    assert "Another serving host" in process.stderr
