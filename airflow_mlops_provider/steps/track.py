@@ -69,13 +69,19 @@ def find_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> 
 
 
 def start_pipeline_run(
-    client: MlflowClient, experiment: str, tags: Mapping[str, str], name: str
+    client: MlflowClient,
+    experiment: str,
+    tags: Mapping[str, str],
+    *,
+    name: str,
+    extra_tags: Mapping[str, str],
 ) -> str:
     """Open the run of a whole pipeline run, or reopen the one it has; return its id."""
     identity = {**tags, KIND: PIPELINE}
     found = find_run(client, experiment, identity)
     if found is None:
-        return str(client.create_run(experiment, tags=identity, run_name=name).info.run_id)
+        created = client.create_run(experiment, tags={**extra_tags, **identity}, run_name=name)
+        return str(created.info.run_id)
     client.update_run(found.info.run_id, status="RUNNING")
     return str(found.info.run_id)
 
