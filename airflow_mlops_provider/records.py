@@ -227,9 +227,11 @@ class ModelVersionRef(Record):
     name: str
     version: str
     model_uri: str
-    model_id: str
-    run_id: str
+    model_id: str | None
+    """The logged model behind it; None for a version registered from elsewhere."""
+    run_id: str | None
     aliases: list[str]
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

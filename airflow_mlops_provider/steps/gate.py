@@ -131,8 +131,8 @@ def _comparison(
         passed=bool(low > bar),
         detail=(
             f"challenger gains {gain.value:+.4f} in {metric} over the champion, "
-            f"{confidence:.0%} interval [{gain.low}, {gain.high}]; the lower end must "
-            f"exceed {bar:+.4f}"
+            f"at least {low:+.4f} with {0.5 + confidence / 2:.1%} confidence; more than "
+            f"{bar:+.4f} was asked"
         ),
         n=gain.n,
     )
