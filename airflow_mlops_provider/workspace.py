@@ -94,3 +94,9 @@ def store_by_content(folder: str, suffix: str, write: Callable[[str], None]) -> 
         if fs.exists(path):
             fs.rm(path)
     return uri, digest
+
+
+def listing(pattern: str) -> list[str]:
+    """Return the URIs that match a glob, sorted."""
+    fs, path = url_to_fs(pattern)
+    return sorted(str(found) for found in fs.glob(path))
