@@ -44,6 +44,6 @@ def test_local_hour_and_utc_agree_across_the_change_to_summer_time() -> None:
 
 
 def test_unknown_months_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="2014-01.*2013-01..2013-12"):
+    with pytest.raises(DataError, match=r"2014-01.*2013-01..2013-12"):
         land_month(str(tmp_path), "2014-01")
     assert not list(tmp_path.iterdir())

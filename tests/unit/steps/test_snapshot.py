@@ -164,7 +164,7 @@ def test_bad_arguments_are_named(
 
 
 def test_a_frame_of_mixed_types_is_refused(workspace: str) -> None:
-    with pytest.raises(DataError, match="'d'.*column x"):
+    with pytest.raises(DataError, match=r"'d'.*column x"):
         write_dataset(pd.DataFrame({"x": [1, "one"]}), "d", workspace, "frame")
 
 
