@@ -273,6 +273,8 @@ class PredictionBatchRef(Record):
     model_versions: list[str]
     window_start: str | None = None
     window_end: str | None = None
+    n_unreadable: int = 0
+    """Lines of the prediction log that a killed process left torn; they are not in the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
