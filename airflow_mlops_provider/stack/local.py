@@ -18,7 +18,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
-
 from airflow_mlops_provider.exceptions import StackUnavailableError
 from airflow_mlops_provider.stack.client import AirflowClient
 from airflow_mlops_provider.stack.service import (
