@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -46,7 +46,7 @@ class Record:
                 "render_template_as_native_obj=True if it goes through a Jinja string."
             )
         try:
-            return _adapter(cls).validate_python(dict(payload))
+            return cast("Self", _adapter(cls).validate_python(dict(payload)))
         except ValidationError as error:
             wrong = "; ".join(
                 f"{'.'.join(map(str, item['loc'])) or cls.__name__}: {item['msg']}"

@@ -41,7 +41,7 @@ class MlflowRunDecoratedOperator(DecoratedOperator, MlopsOperator, PythonOperato
         op_kwargs: Mapping[str, Any],
         **kwargs: Any,
     ) -> None:
-        upstream = {
+        upstream: dict[str, Any] = {
             "python_callable": python_callable,
             "op_args": op_args,
             "op_kwargs": op_kwargs,

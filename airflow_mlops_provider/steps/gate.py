@@ -6,7 +6,7 @@ difference says so; a number that is a little higher by luck promotes nobody.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Mode = Literal["superiority", "non_inferiority"]
-_LOSSES = {
+_LOSSES: dict[str, Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]] = {
     "log_loss": log_loss_rows,
     "brier": squared_error_rows,
     "mse": squared_error_rows,

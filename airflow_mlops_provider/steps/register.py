@@ -19,13 +19,15 @@ from mlflow.protos.databricks_pb2 import (
 )
 
 from airflow_mlops_provider.exceptions import ModelError, ParameterError, RegistryConflictError
-from airflow_mlops_provider.records import ModelRef, ModelVersionRef
+from airflow_mlops_provider.records import EvaluationReport, ModelRef, ModelVersionRef
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+PROFILE_TAG = "mlops.profile_uri"
+BASELINE_TAG = "mlops.baseline."
 _ABSENT = {ErrorCode.Name(code) for code in (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)}
 
 
@@ -52,6 +54,13 @@ def register_model(
     elif champion.version != str(version.version):
         client.set_registered_model_alias(name, CHALLENGER, version.version)
     return _ref(client, name, str(version.version))
+
+
+def monitoring_tags(report: EvaluationReport | None, profile_uri: str | None) -> dict[str, str]:
+    """Return the tags by which monitoring knows what a version promised and learned from."""
+    metrics = report.metrics if report else {}
+    tags = {f"{BASELINE_TAG}{name}": repr(metric.value) for name, metric in metrics.items()}
+    return tags | ({PROFILE_TAG: profile_uri} if profile_uri else {})
 
 
 def find_version(client: MlflowClient, name: str, alias: str) -> ModelVersionRef | None:

@@ -152,7 +152,7 @@ def _log_input(dataset: DatasetRef, rows: pd.DataFrame) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a path fits two kinds of source alike
         source = resolve_dataset_source(dataset.uri)
-    data = MetaDataset(
+    data = MetaDataset(  # type: ignore[abstract]  # MLflow itself makes it so
         source,
         name=dataset.name,
         digest=dataset.logical_hash[:_DIGEST_LENGTH],

@@ -7,6 +7,7 @@ from datetime import datetime
 import pandas as pd
 
 from airflow_mlops_provider.exceptions import DataError
+from airflow_mlops_provider.hooks.settings import workspace_uri
 from airflow_mlops_provider.workspace import join, listing
 
 TRAINING_MONTHS = 3
@@ -19,19 +20,20 @@ def landed_months(workspace: str) -> list[str]:
 
 
 def training_window(
-    workspace: str, month: str | None, interval_start: datetime | None = None
+    month: str | None, interval_start: datetime | None = None, workspace: str | None = None
 ) -> dict[str, str]:
     """Return the newest month to learn from, and the window of up to three months it ends.
 
     Args:
-        workspace: fsspec URI of the workspace.
         month: Asked for by a person; comes first.
         interval_start: Of the data interval, in a scheduled run; comes second. Without both,
             the newest month that landed.
+        workspace: fsspec URI of the workspace; by default that of this Airflow.
 
     Raises:
         DataError: that month has not landed.
     """
+    workspace = workspace or workspace_uri()
     landed = landed_months(workspace)
     if month is None and interval_start is not None:
         month = interval_start.strftime("%Y-%m")

@@ -8,12 +8,11 @@ from airflow_mlops_provider.hooks.settings import workspace_uri
 from airflow_mlops_provider.workspace import join
 
 MODEL = "flight_delay"
+CHAMPION, CHALLENGER = f"models:/{MODEL}@champion", f"models:/{MODEL}@challenger"
 ENDPOINT = "flight-delay"
-
-HERE = Path(__file__).parent
-FEATURE_REPO = str(HERE / "feature_repo")
-SUITE = str(HERE / "suites" / "flights.yaml")
-LANDED_FLIGHTS = join(workspace_uri(), "landing", "flights", "*.parquet")
-
-TIME, TARGET = "event_timestamp", "late"
 ESTIMATOR = "flights.model.delay_classifier"
+
+FEATURE_REPO = str(Path(__file__).parent / "feature_repo")
+FEATURE_SERVICE = "flight_delay_v1"
+SUITE = str(Path(__file__).parent / "suites" / "flights.yaml")
+LANDED_FLIGHTS = join(workspace_uri(), "landing", "flights", "*.parquet")
