@@ -20,6 +20,7 @@ from mlflow.protos.databricks_pb2 import (
 
 from airflow_mlops_provider.exceptions import ModelError, ParameterError, RegistryConflictError
 from airflow_mlops_provider.records import EvaluationReport, ModelRef, ModelVersionRef
+from airflow_mlops_provider.steps.track import quoted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -167,8 +168,7 @@ def _ensure_registered_model(client: MlflowClient, name: str) -> None:
 
 
 def _version_of(client: MlflowClient, name: str, model_id: str) -> ModelVersion | None:
-    quoted = name.replace("'", "\\'")
-    versions = client.search_model_versions(f"name = '{quoted}'")
+    versions = client.search_model_versions(f"name = {quoted(name)}")
     return next((found for found in versions if _model_id(found) == model_id), None)
 
 

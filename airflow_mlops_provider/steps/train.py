@@ -8,7 +8,6 @@ infer them.
 from __future__ import annotations
 
 import importlib
-import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -92,13 +91,11 @@ def build_estimator(estimator: str | Callable[..., Any], params: Mapping[str, An
     """Call ``estimator``, imported first if it is a path, with ``params``."""
     factory = _import(estimator) if isinstance(estimator, str) else estimator
     try:
-        inspect.signature(factory).bind(**params)
+        built = factory(**params)
     except TypeError as error:
         raise ParameterError(
-            f"Expected params that {getattr(factory, '__name__', factory)!r} takes, got "
-            f"{sorted(params)}: {error}."
+            f"Expected params that {estimator!r} takes, got {sorted(params)}: {error}."
         ) from error
-    built = factory(**params)
     if not hasattr(built, "fit"):
         raise ParameterError.of("estimator", "train", "something with a fit method", built)
     return built
