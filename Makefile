@@ -10,15 +10,16 @@ USABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c '$(USABLE)' 2>/dev/null && echo $$p && break; done)
 
-# What `make constraints` holds fixed; everything else follows from pyproject.toml.
+# What `make constraints` holds fixed; everything else follows from pyproject.toml. pandas 2 is
+# older than dateutil 4, and newer graphene (for MLflow) excludes it.
 PINS := apache-airflow==3.3.2 mlflow==3.17.2 great-expectations==1.24.1 feast==0.67.0 \
-	scikit-learn==1.9.1 pandas==2.3.3
+	scikit-learn==1.9.1 pandas==2.3.3 python-dateutil<3
 
 export PATH := $(abspath $(BIN)):$(PATH)
 export PYTHONPATH := $(abspath dags)
 unexport PYTHONDONTWRITEBYTECODE  # Airflow starts many processes: they need the .pyc files
 
-took = start=$$(date +%s); $(1) && echo "== $@ took $$(($$(date +%s) - start)) s"
+took = start=$$(date +%s); $(1) && echo "== $(notdir $@) took $$(($$(date +%s) - start)) s"
 
 .NOTPARALLEL:
 .PHONY: help setup demo test test-unit test-integration test-dags test-slow lint format \
@@ -68,7 +69,7 @@ constraints:  ## Resolve all dependencies anew into constraints.txt (needs Pytho
 	&& "$(PYTHON)" -m venv $$tools && $$tools/bin/python -m pip install --quiet uv \
 	&& $$tools/bin/uv pip compile pyproject.toml --quiet --all-extras --universal --upgrade \
 		--python-version 3.11 --no-annotate --no-header --no-emit-index-url \
-		$(foreach pin,$(PINS),--upgrade-package $(pin)) --output-file $$tools/resolved.txt \
+		$(foreach pin,$(PINS),--upgrade-package '$(pin)') --output-file $$tools/resolved.txt \
 	&& ! grep -nE '://|file:| @ |^-' $$tools/resolved.txt \
 	&& { printf '# Made by `make constraints`: the versions every test has seen, for Python 3.11-3.13.\n'; \
 		cat $$tools/resolved.txt; } >constraints.txt

@@ -42,15 +42,16 @@ class Keeper:
         try:
             while child.poll() is None and not self.stopping:
                 time.sleep(_POLL_SECONDS)
+            return child.returncode or 0
         finally:
             end_descendants()
-        return child.poll() or 0
 
 
 def end_descendants(grace: float = GRACE_SECONDS) -> None:
     """Terminate every descendant of this process, and kill those left after ``grace`` seconds."""
     _signal_until_gone(signal.SIGTERM, grace)
     _signal_until_gone(signal.SIGKILL, grace)
+    _reap()
 
 
 def _signal_until_gone(number: int, seconds: float) -> None:
@@ -71,6 +72,13 @@ def _living_descendants() -> set[psutil.Process]:
             if process.status() != psutil.STATUS_ZOMBIE:
                 living.add(process)
     return living
+
+
+def _reap() -> None:
+    """Take note of the dead, which would otherwise stay listed where process 1 does not."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
 
 
 def _adopt_orphans() -> None:

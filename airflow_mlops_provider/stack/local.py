@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -34,6 +35,7 @@ START_SECONDS = 300.0
 """How long the slowest part may take to come up (half a minute is usual)."""
 _LOCK_SECONDS = 40.0
 USER = "admin"
+_LOCK = "lock"
 
 _QUIET = {
     "DO_NOT_TRACK": "1",
@@ -50,12 +52,21 @@ class LocalStack:
         home: Folder for everything that is kept: databases, logs and the workspace.
         dags_folder: Folder of the DAG files; modules beside them can be imported.
         say: Called with a line of text for each thing that happens.
+        fresh: Begin with an empty home, whatever an earlier stack left in it.
     """
 
-    def __init__(self, home: Path, dags_folder: Path, say: Callable[[str], None] = print) -> None:
+    def __init__(
+        self,
+        home: Path,
+        dags_folder: Path,
+        say: Callable[[str], None] = print,
+        *,
+        fresh: bool = False,
+    ) -> None:
         self.home = home.resolve()
         self.dags_folder = dags_folder.resolve()
         self.say = say
+        self.fresh = fresh
         self.workspace = self.home / "workspace"
         self.logs = self.home / "logs"
         ports = free_ports(6)
@@ -73,8 +84,10 @@ class LocalStack:
         Raises:
             StackUnavailableError: a service did not come up, or ``home`` is in use.
         """
-        self._lock = _lock(self.home / "lock", self.say)
+        self._lock = _lock(self.home / _LOCK, self.say)
         try:
+            if self.fresh:
+                _empty(self.home)
             self.workspace.mkdir(parents=True, exist_ok=True)
             self.services = [self._mlflow(), self._serving(), self._airflow()]
             for service in self.services:
@@ -112,15 +125,7 @@ class LocalStack:
 
     def _mlflow(self) -> Service:
         folder = self.workspace / "mlflow"
-        folder.mkdir(parents=True, exist_ok=True)
-        port = self.mlflow_url.rpartition(":")[2]
-        command = [
-            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port),
-            *("--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
-            *("--artifacts-destination", str(folder / "artifacts")),
-        ]
-        log = self.logs / "mlflow.log"
-        return Service("MLflow", command, base_env(), log, f"{self.mlflow_url}/health")
+        return mlflow_server(folder, self.mlflow_url, self.logs / "mlflow.log")
 
     def _serving(self) -> Service:
         command = [
@@ -175,6 +180,18 @@ class LocalStack:
         }
 
 
+def mlflow_server(folder: Path, url: str, log: Path) -> Service:
+    """Return an MLflow server that keeps its database and artifacts in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
+        *("--host", "127.0.0.1", "--port", url.rpartition(":")[2]),
+        *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+        *("--artifacts-destination", str(folder / "artifacts")),
+    ]
+    return Service("MLflow", command, base_env(), log, f"{url}/health")
+
+
 def base_env() -> dict[str, str]:
     """Return our environment without Airflow settings, with our own programs found first."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW_")}
@@ -202,6 +219,14 @@ def _secrets(file: Path) -> dict[str, str]:
         temporary.write_text(json.dumps(values))
         temporary.rename(file)
     return dict(json.loads(file.read_text()))
+
+
+def _empty(home: Path) -> None:
+    for entry in home.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != _LOCK:
+            entry.unlink()
 
 
 def _lock(file: Path, say: Callable[[str], None]) -> IO[str]:
