@@ -73,6 +73,8 @@ def evaluate_model(
 
 def load_model(model_uri: str) -> Any:
     """Load a pyfunc model; an unknown name or alias is a ``ModelError``."""
+    import airflow_mlops_provider.steps.skops_io  # noqa: F401 - first, so that it is quiet
+
     try:
         return mlflow.pyfunc.load_model(model_uri)
     except MlflowException as error:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
-import skops.io
 from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.models import infer_signature
@@ -23,6 +22,7 @@ from sklearn.base import is_classifier
 
 from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError
 from airflow_mlops_provider.records import DatasetRef, ModelRef
+from airflow_mlops_provider.steps.skops_io import dumps, get_untrusted_types
 from airflow_mlops_provider.steps.snapshot import read_dataset
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def _nullable(sample: pd.DataFrame) -> pd.DataFrame:
 
 
 def _trusted(model: BaseEstimator, trusted_types: Sequence[str]) -> list[str]:
-    unknown = skops.io.get_untrusted_types(data=skops.io.dumps(model))
+    unknown = get_untrusted_types(data=dumps(model))
     foreign = [
         name
         for name in unknown

@@ -18,11 +18,10 @@ import yaml
 from great_expectations.data_context.types.base import ProgressBarsConfig
 from great_expectations.exceptions import (
     GreatExpectationsError,
-    InvalidExpectationConfigurationError,
 )
 from pydantic import ValidationError
 
-from airflow_mlops_provider.exceptions import DataError, ParameterError
+from airflow_mlops_provider.exceptions import ParameterError
 from airflow_mlops_provider.records import DatasetRef, ExpectationResult, ValidationReport
 from airflow_mlops_provider.steps.snapshot import read_dataset
 from airflow_mlops_provider.workspace import exists, join, write_json
