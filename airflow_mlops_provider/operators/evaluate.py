@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_mlops_provider.operators.base import MlopsOperator
 from airflow_mlops_provider.records import DatasetRef, ModelRef
@@ -45,7 +45,7 @@ class EvaluateModelOperator(MlopsOperator):
         model: Any,
         dataset: Any,
         target: str,
-        task_kind: str = "classification",
+        task_kind: Literal["classification", "regression"] = "classification",
         slices: Sequence[str] = (),
         min_slice_rows: int = 100,
         optional: bool = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import SkipMixin
 
@@ -52,7 +52,7 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
         challenger: Any,
         champion: Any = None,
         metric: str = "auc",
-        mode: str = "superiority",
+        mode: Literal["superiority", "non_inferiority"] = "superiority",
         margin: float = 0.0,
         floors: dict[str, float] | None = None,
         slice_floor: float | None = None,

@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mlops_provider.assets import model_asset
 from airflow_mlops_provider.operators.base import MlopsOperator
-from airflow_mlops_provider.records import ModelRef, ModelVersionRef
+from airflow_mlops_provider.records import EvaluationReport, ModelRef, ModelVersionRef
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -24,13 +24,18 @@ class RegisterModelOperator(MlopsOperator):
     Args:
         model: The ``ModelRef`` to register.
         name: Name in the registry.
-        version_tags: Tags of the version, the drift profile of its training data for example.
+        evaluation: Its ``EvaluationReport``, kept with the version as the baseline that
+            monitoring compares with.
+        profile_uri: Drift profile of its training data, kept with the version as well.
+        version_tags: Further tags of the version.
     """
 
     template_fields: Sequence[str] = (
         *MlopsOperator.shared_template_fields,
         "model",
         "name",
+        "evaluation",
+        "profile_uri",
         "version_tags",
     )
 
@@ -39,24 +44,32 @@ class RegisterModelOperator(MlopsOperator):
         *,
         model: Any,
         name: str,
+        evaluation: Any = None,
+        profile_uri: str | None = None,
         version_tags: dict[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.model = model
         self.name = name
+        self.evaluation = evaluation
+        self.profile_uri = profile_uri
         self.version_tags = version_tags
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Register, or find the version this model already has."""
-        from airflow_mlops_provider.steps.register import register_model
+        from airflow_mlops_provider.steps.register import monitoring_tags, register_model
 
         with self.tracked_run(context) as run:
+            report = EvaluationReport.from_xcom(self.evaluation) if self.evaluation else None
             version = register_model(
                 run.client,
                 ModelRef.from_xcom(self.model),
                 name=self.name,
-                tags=self.version_tags,
+                tags={
+                    **monitoring_tags(report, self.profile_uri),
+                    **(self.version_tags or {}),
+                },
             )
             run.log_record(version)
         self.log.info("Version %s of %r has %s", version.version, self.name, version.aliases)

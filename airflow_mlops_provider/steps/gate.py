@@ -6,7 +6,7 @@ difference says so; a number that is a little higher by luck promotes nobody.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Mode = Literal["superiority", "non_inferiority"]
-_LOSSES = {
+_LOSSES: dict[str, Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]] = {
     "log_loss": log_loss_rows,
     "brier": squared_error_rows,
     "mse": squared_error_rows,
@@ -131,8 +131,8 @@ def _comparison(
         passed=bool(low > bar),
         detail=(
             f"challenger gains {gain.value:+.4f} in {metric} over the champion, "
-            f"{confidence:.0%} interval [{gain.low}, {gain.high}]; the lower end must "
-            f"exceed {bar:+.4f}"
+            f"at least {low:+.4f} with {0.5 + confidence / 2:.1%} confidence; more than "
+            f"{bar:+.4f} was asked"
         ),
         n=gain.n,
     )

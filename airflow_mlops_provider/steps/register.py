@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mlflow.exceptions import MlflowException, RestException
+from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
     INVALID_PARAMETER_VALUE,
     RESOURCE_ALREADY_EXISTS,
@@ -19,13 +19,16 @@ from mlflow.protos.databricks_pb2 import (
 )
 
 from airflow_mlops_provider.exceptions import ModelError, ParameterError, RegistryConflictError
-from airflow_mlops_provider.records import ModelRef, ModelVersionRef
+from airflow_mlops_provider.records import EvaluationReport, ModelRef, ModelVersionRef
+from airflow_mlops_provider.steps.track import quoted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+PROFILE_TAG = "mlops.profile_uri"
+BASELINE_TAG = "mlops.baseline."
 _ABSENT = {ErrorCode.Name(code) for code in (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)}
 
 
@@ -54,6 +57,13 @@ def register_model(
     return _ref(client, name, str(version.version))
 
 
+def monitoring_tags(report: EvaluationReport | None, profile_uri: str | None) -> dict[str, str]:
+    """Return the tags by which monitoring knows what a version promised and learned from."""
+    metrics = report.metrics if report else {}
+    tags = {f"{BASELINE_TAG}{name}": repr(metric.value) for name, metric in metrics.items()}
+    return tags | ({PROFILE_TAG: profile_uri} if profile_uri else {})
+
+
 def find_version(client: MlflowClient, name: str, alias: str) -> ModelVersionRef | None:
     """Return the version that carries ``alias``, or None."""
     try:
@@ -77,7 +87,7 @@ def resolve_version(client: MlflowClient, model: str) -> ModelVersionRef | None:
         )
     try:
         return _ref(client, name, version)
-    except RestException as error:
+    except MlflowException as error:
         if error.error_code in _ABSENT:
             return None
         raise
@@ -158,23 +168,26 @@ def _ensure_registered_model(client: MlflowClient, name: str) -> None:
 
 
 def _version_of(client: MlflowClient, name: str, model_id: str) -> ModelVersion | None:
-    quoted = name.replace("'", "\\'")
-    versions = client.search_model_versions(f"name = '{quoted}'")
-    return next((found for found in versions if found.model_id == model_id), None)
+    versions = client.search_model_versions(f"name = {quoted(name)}")
+    return next((found for found in versions if _model_id(found) == model_id), None)
+
+
+def _model_id(version: ModelVersion) -> str | None:
+    """Return the logged model behind a version; stores in SQL keep it only in the source."""
+    if version.model_id:
+        return str(version.model_id)
+    source = version.source or ""
+    return source.removeprefix("models:/") if source.startswith("models:/m-") else None
 
 
 def _ref(client: MlflowClient, name: str, version: str | int) -> ModelVersionRef:
     found = client.get_model_version(name, str(version))
-    if not found.model_id or not found.run_id:
-        raise ModelError(
-            f"Expected version {version} of {name!r} to come from an MLflow run and model, got "
-            f"source {found.source!r}. Register it from a logged model."
-        )
     return ModelVersionRef(
         name=name,
         version=str(found.version),
         model_uri=f"models:/{name}/{found.version}",
-        model_id=found.model_id,
+        model_id=_model_id(found),
         run_id=found.run_id,
         aliases=sorted(found.aliases),
+        tags=dict(found.tags),
     )

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from airflow_mlops_provider.exceptions import ParameterError
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
@@ -63,7 +65,7 @@ def experiment_id(client: MlflowClient, name: str, artifact_root: str | None) ->
 
 def find_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> Run | None:
     """Return the newest run of ``experiment`` that carries all ``tags``."""
-    query = " and ".join(f"tags.`{key}` = '{_quoted(value)}'" for key, value in tags.items())
+    query = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in tags.items())
     runs = client.search_runs([experiment], query, max_results=1)
     return runs[0] if runs else None
 
@@ -140,5 +142,9 @@ def task_run(
     client.set_terminated(run_id, "FINISHED")
 
 
-def _quoted(value: str) -> str:
-    return value.replace("'", "\\'")
+def quoted(value: str) -> str:
+    """Return ``value`` as a string of MLflow's search language, which knows no escapes."""
+    for quote in ("'", '"'):
+        if quote not in value:
+            return f"{quote}{value}{quote}"
+    raise ParameterError.of("value", "an MLflow search", "without one kind of quotes", value)

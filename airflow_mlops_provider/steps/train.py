@@ -8,7 +8,7 @@ infer them.
 from __future__ import annotations
 
 import importlib
-import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import numpy as np
 import skops.io
+from mlflow.data.dataset_source_registry import resolve_dataset_source
+from mlflow.data.meta_dataset import MetaDataset
 from mlflow.models import infer_signature
 from sklearn.base import is_classifier
 
@@ -65,10 +67,13 @@ def train_model(
     rows, labels = labelled_rows(dataset, features, target)
     with mlflow.start_run(run_id=run.run_id):
         mlflow.log_params(_log_params(estimator, params, target, features))
-        _log_input(dataset, target)
+        _log_input(dataset, rows)
         model.fit(rows, labels)
         logged = _log_model(model, rows, trusted_types)
-        metrics = {"train_rows": float(len(rows)), "train_unlabelled": dataset.n_rows - len(rows)}
+        metrics = {
+            "train_rows": float(len(rows)),
+            "train_unlabelled": float(dataset.n_rows - len(rows)),
+        }
         mlflow.log_metrics(metrics, model_id=logged.model_id)
     return ModelRef(
         model_uri=logged.model_uri,
@@ -86,13 +91,11 @@ def build_estimator(estimator: str | Callable[..., Any], params: Mapping[str, An
     """Call ``estimator``, imported first if it is a path, with ``params``."""
     factory = _import(estimator) if isinstance(estimator, str) else estimator
     try:
-        inspect.signature(factory).bind(**params)
+        built = factory(**params)
     except TypeError as error:
         raise ParameterError(
-            f"Expected params that {getattr(factory, '__name__', factory)!r} takes, got "
-            f"{sorted(params)}: {error}."
+            f"Expected params that {estimator!r} takes, got {sorted(params)}: {error}."
         ) from error
-    built = factory(**params)
     if not hasattr(built, "fit"):
         raise ParameterError.of("estimator", "train", "something with a fit method", built)
     return built
@@ -141,21 +144,23 @@ def _log_params(
     return {**(params or {}), "estimator": name, "target": target, "n_features": len(features)}
 
 
-def _log_input(dataset: DatasetRef, target: str) -> None:
+def _log_input(dataset: DatasetRef, rows: pd.DataFrame) -> None:
     """Tie the run to its data; the digest is ours, MLflow's own reads only the first rows."""
-    source = mlflow.data.from_pandas(
-        read_dataset(dataset).head(_SAMPLE_ROWS),
-        source=dataset.uri,
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a path fits two kinds of source alike
+        source = resolve_dataset_source(dataset.uri)
+    data = MetaDataset(  # type: ignore[abstract]  # MLflow itself makes it so
+        source,
         name=dataset.name,
-        targets=target,
         digest=dataset.logical_hash[:_DIGEST_LENGTH],
+        schema=infer_signature(_nullable(rows.head(_SAMPLE_ROWS))).inputs,
     )
     tags = {
         "sha256": dataset.file_hash,
         "n_rows": str(dataset.n_rows),
         "schema_hash": dataset.schema_hash,
     }
-    mlflow.log_input(source, context="training", tags=tags)
+    mlflow.log_input(data, context="training", tags=tags)
 
 
 def _log_model(model: BaseEstimator, rows: pd.DataFrame, trusted_types: Sequence[str]) -> Any:

@@ -26,5 +26,7 @@ NUMERIC = [
     "engines",
 ]
 CATEGORICAL = ["carrier", "origin", "dest"]
+BASIC = [*NUMERIC[:3], *CATEGORICAL]
+"""What the landed flights hold by themselves, without any join."""
 FEATURES = [*NUMERIC, *CATEGORICAL]
 """What a model may see: all of it is known an hour before the scheduled departure."""
