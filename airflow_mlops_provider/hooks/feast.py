@@ -142,6 +142,7 @@ def _overlaid(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, Mapping)
-        merged[key] = _overlaid(old, value) if both else value
+        if isinstance(old, dict) and isinstance(value, Mapping):
+            value = _overlaid(old, value)
+        merged[key] = value
     return merged

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import pyarrow as pa
 from feast import repo_operations
 from feast.errors import FeastError
 from feast.feature_view import FeatureViewState
@@ -25,6 +24,7 @@ from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.steps.snapshot import read_table, write_table
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from feast import FeatureStore
 
     from airflow_mlops_provider.records import DatasetRef
@@ -177,7 +177,7 @@ def _view_names(store: FeatureStore, feature_views: Sequence[str] | None) -> lis
 
 
 def _heal(store: FeatureStore, names: Sequence[str]) -> list[str]:
-    store.refresh_registry()
+    store.registry.refresh(store.project)
     healed = []
     for name in names:
         view = store.get_feature_view(name)
@@ -220,7 +220,7 @@ def _registry_lock(store: FeatureStore) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{path}.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        store.refresh_registry()
+        store.registry.refresh(store.project)
         yield
 
 
