@@ -106,8 +106,9 @@ def tick(target: TrafficTarget, endpoint: str, plan: CanaryPlan, now: float) -> 
     """
     document = target.get_rollout(endpoint)
     if document is None or document.get("candidate") != plan.candidate:
-        return begin(target, endpoint, plan, now)
-    state = RolloutState.from_document(document)
+        state = begin(target, endpoint, plan, now)
+    else:
+        state = RolloutState.from_document(document)
     if state.ended:
         return state
     ref = target.get_state(endpoint)
@@ -116,7 +117,8 @@ def tick(target: TrafficTarget, endpoint: str, plan: CanaryPlan, now: float) -> 
         deployments=ref.deployments,
         counters=_counters(target, endpoint),
     )
-    state = decide(plan, state, observation, now)
+    if state.state != "ROLLING_BACK":  # which is judged only after it was tried
+        state = decide(plan, state, observation, now)
     _keep(target, endpoint, plan, state)
     written = _write(target, ref, plan, state, now)
     if written.state in ("PENDING", "PROMOTING", "ROLLING_BACK"):

@@ -25,7 +25,7 @@ class EndpointHealthTrigger(BaseTrigger):
     def __init__(
         self, *, endpoint: str, deployment: str | None, poke_interval: float, serving_conn_id: str
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # as Airflow wrote it
         self.endpoint = endpoint
         self.deployment = deployment
         self.poke_interval = poke_interval

@@ -29,7 +29,7 @@ class RolloutTrigger(BaseTrigger):
     """
 
     def __init__(self, *, endpoint: str, plan: dict[str, Any], serving_conn_id: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # as Airflow wrote it
         self.endpoint = endpoint
         self.plan = plan
         self.serving_conn_id = serving_conn_id
