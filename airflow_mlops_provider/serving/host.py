@@ -1,0 +1,315 @@
+"""The serving host: keeps the processes that the stored state asks for, and changes that state.
+
+Nothing here knows HTTP or weights: states change in ``state.py``, the router is told in
+``envoy.py``, and ``admin.py`` gives it all an address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from airflow_mlops_provider.exceptions import MlopsError, ModelError
+from airflow_mlops_provider.records import EndpointRef
+from airflow_mlops_provider.serving import state as states
+from airflow_mlops_provider.serving.envoy import Envoy
+from airflow_mlops_provider.serving.observer import Observer
+from airflow_mlops_provider.serving.prediction_log import close_orphans
+from airflow_mlops_provider.serving.processes import start_scorer, stop
+from airflow_mlops_provider.serving.state import EndpointState
+
+CAPABILITIES = frozenset({"traffic", "mirror", "sticky", "observe", "lease"})
+_TICK_SECONDS = 0.5
+_READY_SECONDS = 180.0
+_MAX_BACKOFF_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
+Key = tuple[str, str]
+
+
+@dataclass
+class Running:
+    """A scorer process that is up."""
+
+    process: asyncio.subprocess.Process
+    port: int
+    guard: asyncio.Task[None] | None = field(default=None)
+
+
+class ServingHost:
+    """The host of one workspace.
+
+    Args:
+        folder: Local folder ``{workspace}/serving``.
+        tracking_uri: Registry that models come from.
+        router_host: Address the router listens on.
+        router_port: Port the router listens on.
+    """
+
+    def __init__(self, folder: Path, tracking_uri: str, router_host: str, router_port: int) -> None:
+        self.folder, self.tracking_uri = folder, tracking_uri
+        self.router_url = f"http://{router_host}:{router_port}"
+        self.endpoints = states.load(folder / "state.json")
+        self._envoy = Envoy(folder / "router", router_host, router_port)
+        self._scorers: dict[Key, Running] = {}
+        self._deadlines: dict[str, float] = {}
+        self._observer = Observer(folder)
+        self._changing = asyncio.Lock()
+        self._creating: dict[Key, asyncio.Lock] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Bring back the stored deployments and traffic, then watch over them.
+
+        A model that cannot be loaded now is tried again in the background.
+        """
+        self._close_orphans()
+        keys = [(name, each) for name, item in self.endpoints.items() for each in item.deployments]
+        results = await asyncio.gather(*map(self._start_scorer, keys), return_exceptions=True)
+        await self._envoy.start(self.endpoints, self._addresses())
+        for key, result in zip(keys, results, strict=True):
+            if isinstance(result, Exception):
+                log.error("%s/%s is not served: %s", *key, result)
+                self._tasks.append(asyncio.create_task(self._revive(key)))
+        for endpoint, item in self.endpoints.items():
+            if item.lease:
+                self._renew(endpoint, item.lease.seconds)
+        for watch in (self._watch_leases, self._watch_router):
+            self._tasks.append(asyncio.create_task(_forever(watch)))
+
+    async def stop(self) -> None:
+        """Stop watching, then every child, the router first."""
+        guards = [running.guard for running in self._scorers.values() if running.guard]
+        for task in (*self._tasks, *guards):
+            task.cancel()
+        await asyncio.gather(*self._tasks, *guards, return_exceptions=True)
+        await self._envoy.stop()
+        await asyncio.gather(*(stop(running.process) for running in self._scorers.values()))
+        self._scorers.clear()
+        self._close_orphans()
+
+    def refs(self) -> list[EndpointRef]:
+        """Return all endpoints."""
+        return [self.ref(endpoint) for endpoint in self.endpoints]
+
+    def ref(self, endpoint: str) -> EndpointRef:
+        """Return one endpoint, or say which there are (``ParameterError``)."""
+        return states.find(self.endpoints, endpoint).ref(endpoint, self.router_url)
+
+    async def create_endpoint(self, endpoint: str) -> EndpointRef:
+        """Create an endpoint without deployments; an existing one stays as it is."""
+        async with self._changing:
+            if endpoint not in self.endpoints:
+                await self._change(states.valid_name("endpoint", endpoint), EndpointState())
+        return self.ref(endpoint)
+
+    async def delete_endpoint(self, endpoint: str) -> None:
+        """Take an endpoint off line and remove its deployments; its prediction log stays."""
+        async with self._changing:
+            if endpoint not in self.endpoints:
+                return
+            idle = replace(self.endpoints[endpoint], traffic={}, mirror_traffic={}, lease=None)
+            await self._change(endpoint, idle)
+            await self._change(endpoint, None)
+        for name in idle.deployments:
+            await self._retire((endpoint, name))
+
+    async def create_deployment(
+        self, endpoint: str, name: str, model_uri: str, timeout: float
+    ) -> EndpointRef:
+        """Serve a model without traffic; return once its scorer answers.
+
+        Raises:
+            ModelError: the model cannot be loaded or does not answer; nothing is left behind.
+            RegistryConflictError: ``name`` already serves another model.
+        """
+        key = (endpoint, name)
+        async with self._creating.setdefault(key, asyncio.Lock()):
+            before = states.find(self.endpoints, endpoint)
+            wanted = states.with_deployment(before, name, model_uri)
+            if wanted is not before:
+                self._observer.forget(*key)
+                running = await self._launch(key, model_uri, timeout)
+                await self._adopt(key, running, model_uri)
+        return self.ref(endpoint)
+
+    async def delete_deployment(self, endpoint: str, name: str) -> None:
+        """Remove a deployment that carries no traffic, letting it finish what it has begun."""
+        async with self._changing:
+            current = states.find(self.endpoints, endpoint)
+            if name not in current.deployments:
+                return
+            await self._change(endpoint, states.without_deployment(current, name))
+        await self._retire((endpoint, name))
+
+    async def set_traffic(self, endpoint: str, **wanted: Any) -> EndpointRef:
+        """Set the traffic (see ``state.with_traffic``); return once the router serves it."""
+        async with self._changing:
+            current = states.find(self.endpoints, endpoint)
+            await self._change(endpoint, states.with_traffic(current, **wanted))
+        return self.ref(endpoint)
+
+    async def put_rollout(self, endpoint: str, **wanted: Any) -> None:
+        """Store a rollout's document and renew its lease (see ``state.with_rollout``)."""
+        async with self._changing:
+            current = states.find(self.endpoints, endpoint)
+            self._store(endpoint, states.with_rollout(current, **wanted))
+            self._renew(endpoint, wanted["lease_seconds"])
+
+    def rollout(self, endpoint: str) -> dict[str, Any] | None:
+        """Return the document of the endpoint's rollout, if there is one."""
+        return states.find(self.endpoints, endpoint).rollout
+
+    async def clear_rollout(self, endpoint: str) -> None:
+        """Forget the rollout and its lease."""
+        async with self._changing:
+            current = states.find(self.endpoints, endpoint)
+            self._store(endpoint, replace(current, rollout=None, lease=None))
+
+    async def observe(self, endpoint: str) -> dict[str, dict[str, Any]]:
+        """Return the counters of each deployment since it was created."""
+        current = states.find(self.endpoints, endpoint)
+        with contextlib.suppress(httpx.HTTPError):
+            await self._count_unanswered()
+        return {name: self._observer.read(endpoint, name) for name in current.deployments}
+
+    async def rotate_logs(self, endpoint: str) -> None:
+        """Close the open segments of an endpoint's prediction log."""
+        states.find(self.endpoints, endpoint)
+        ports = [self._scorers[key].port for key in self._scorers if key[0] == endpoint]
+        async with httpx.AsyncClient(timeout=30) as client:
+            for port in ports:
+                with contextlib.suppress(httpx.HTTPError):  # a dead scorer's is an orphan
+                    await client.post(f"http://127.0.0.1:{port}/logs/rotate")
+        self._close_orphans()
+
+    async def _change(self, endpoint: str, wanted: EndpointState | None) -> None:
+        """Store a state, then have the router serve it; the caller holds the lock."""
+        self._store(endpoint, wanted)
+        await self._envoy.apply(self.endpoints, self._addresses())
+
+    def _store(self, endpoint: str, wanted: EndpointState | None) -> None:
+        endpoints = {**self.endpoints}
+        endpoints.pop(endpoint) if wanted is None else endpoints.update({endpoint: wanted})
+        states.save(self.folder / "state.json", endpoints)
+        self.endpoints = endpoints
+
+    async def _adopt(self, key: Key, running: Running, model_uri: str) -> None:
+        """Make a scorer that is up a deployment, or leave no trace of it."""
+        endpoint, name = key
+        self._watch_scorer(key, running)
+        async with self._changing:
+            try:
+                current = states.find(self.endpoints, endpoint)
+                await self._change(endpoint, states.with_deployment(current, name, model_uri))
+            except BaseException:
+                if endpoint in self.endpoints:
+                    self._store(endpoint, states.without_deployment(self.endpoints[endpoint], name))
+                await self._retire(key)
+                raise
+
+    async def _launch(self, key: Key, model_uri: str, timeout: float) -> Running:
+        process, port = await start_scorer(self.folder, self.tracking_uri, *key, model_uri, timeout)
+        try:
+            async with httpx.AsyncClient(timeout=timeout) as client:
+                (await client.get(f"http://127.0.0.1:{port}/ping")).raise_for_status()
+        except httpx.HTTPError as error:
+            await stop(process)
+            raise ModelError(f"The scorer of {model_uri} does not answer: {error!r}") from error
+        except BaseException:
+            process.kill()
+            raise
+        return Running(process, port)
+
+    async def _start_scorer(self, key: Key) -> None:
+        model_uri = self.endpoints[key[0]].deployments[key[1]].model_uri
+        self._watch_scorer(key, await self._launch(key, model_uri, _READY_SECONDS))
+
+    def _watch_scorer(self, key: Key, running: Running) -> None:
+        self._scorers[key] = running
+        running.guard = asyncio.create_task(self._guard(key, running))
+
+    async def _guard(self, key: Key, running: Running) -> None:
+        """Bring a scorer back when it dies."""
+        status = await running.process.wait()
+        log.warning("The scorer of %s/%s ended with status %s; starting it again", *key, status)
+        self._scorers.pop(key, None)
+        self._close_orphans()
+        self._tasks.append(asyncio.create_task(self._revive(key)))
+
+    async def _revive(self, key: Key) -> None:
+        """Start a scorer again and again, for as long as its deployment is wanted."""
+        pause = _TICK_SECONDS
+        while self._wants(key):
+            try:
+                await self._start_scorer(key)
+                if not self._wants(key):
+                    return await self._retire(key)
+                async with self._changing:
+                    return await self._envoy.apply(self.endpoints, self._addresses())
+            except MlopsError as error:
+                log.error("%s/%s cannot be started, trying again: %s", *key, error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _MAX_BACKOFF_SECONDS)
+
+    def _wants(self, key: Key) -> bool:
+        state = self.endpoints.get(key[0])
+        return state is not None and key[1] in state.deployments
+
+    async def _retire(self, key: Key) -> None:
+        running = self._scorers.get(key)
+        if running is not None:
+            if running.guard:
+                running.guard.cancel()
+            await stop(running.process)
+            del self._scorers[key]  # until then its open segment is no orphan
+        self._close_orphans()
+        self._observer.forget(*key)
+
+    async def _watch_leases(self) -> None:
+        now = asyncio.get_running_loop().time()
+        async with self._changing:
+            for endpoint, current in list(self.endpoints.items()):
+                overdue = self._deadlines.get(endpoint, now) < now
+                if states.lease_runs(current) and overdue:
+                    log.warning("The rollout on %s lost its driver; rolling back", endpoint)
+                    await self._change(endpoint, states.with_expired_lease(current))
+
+    async def _watch_router(self) -> None:
+        process = self._envoy.process
+        if process is not None and process.returncode is not None:
+            log.warning("Envoy ended with status %s; starting it again", process.returncode)
+            async with self._changing:
+                await self._envoy.start(self.endpoints, self._addresses())
+        await self._count_unanswered()
+
+    def _renew(self, endpoint: str, seconds: float) -> None:
+        self._deadlines[endpoint] = asyncio.get_running_loop().time() + seconds
+
+    async def _count_unanswered(self) -> None:
+        self._observer.count_unanswered(self.endpoints, await self._envoy.unanswered())
+
+    def _addresses(self) -> dict[Key, int]:
+        return {key: running.port for key, running in self._scorers.items()}
+
+    def _close_orphans(self) -> None:
+        alive = {running.process.pid for running in self._scorers.values()}
+        for folder in (self.folder / "logs").glob("*/"):
+            close_orphans(folder, alive)
+
+
+async def _forever(watch: Callable[[], Awaitable[None]]) -> None:
+    """Call ``watch`` at each tick; what goes wrong once is tried again at the next."""
+    while True:
+        try:
+            await watch()
+        except Exception:  # a watchdog that dies of one error protects nobody
+            log.exception("The serving host's watch failed; trying again")
+        await asyncio.sleep(_TICK_SECONDS)

@@ -1,0 +1,106 @@
+"""Child processes of the serving host: start, report, stop, and no orphan left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Sequence
+from pathlib import Path
+
+from airflow_mlops_provider.exceptions import ModelError
+
+_STOP_SECONDS = 15
+_TAIL_LINES = 15
+_TAIL_BYTES = 16_384
+
+
+async def spawn(command: Sequence[str], log_file: Path, *, report: bool = False) -> Process:
+    """Start ``command`` in a session of its own, so that Ctrl-C reaches the host alone.
+
+    Args:
+        command: Program and arguments.
+        log_file: Where its standard error goes, appended.
+        report: Give its standard output to the caller as a pipe.
+    """
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("ab") as log:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=DEVNULL,
+            stdout=PIPE if report else log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+async def stop(process: Process) -> None:
+    """Ask a process to end, and kill it after 15 seconds."""
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+        except TimeoutError:
+            process.kill()
+    await process.wait()
+
+
+async def start_scorer(
+    folder: Path, tracking_uri: str, endpoint: str, deployment: str, model_uri: str, timeout: float
+) -> tuple[Process, int]:
+    """Start a scorer and wait until its model is loaded.
+
+    Args:
+        folder: The host's folder in the workspace.
+        tracking_uri: Registry that the model comes from.
+        endpoint: Endpoint it serves.
+        deployment: Name of the deployment.
+        model_uri: Model to load.
+        timeout: Seconds until it has to be ready.
+
+    Returns:
+        The process and its port.
+
+    Raises:
+        ModelError: it ended or was not ready in time; carries the last lines of its log.
+    """
+    log_file = folder / "processes" / f"{endpoint}.{deployment}.log"
+    options = {
+        "endpoint": endpoint,
+        "deployment": deployment,
+        "model-uri": model_uri,
+        "tracking-uri": tracking_uri,
+        "folder": str(folder),
+        "parent": str(os.getpid()),
+    }
+    command = [sys.executable, "-m", "airflow_mlops_provider.serving.scorer"]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    process = await spawn(command, log_file, report=True)
+    try:
+        return process, await asyncio.wait_for(_reported_port(process), timeout)
+    except (TimeoutError, ValueError) as error:
+        await stop(process)
+        what = f"was not ready in {timeout:g} s" if isinstance(error, TimeoutError) else "ended"
+        raise ModelError(
+            f"The scorer of {model_uri} {what}. Its last log lines:\n{tail(log_file)}"
+        ) from error
+    except BaseException:
+        process.kill()
+        raise
+
+
+def tail(path: Path) -> str:
+    """Return the last 15 lines of a text file."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        return "\n".join(file.read().decode(errors="replace").splitlines()[-_TAIL_LINES:])
+
+
+async def _reported_port(process: Process) -> int:
+    assert process.stdout is not None
+    return int(json.loads(await process.stdout.readline())["port"])

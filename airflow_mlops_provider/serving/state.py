@@ -1,0 +1,237 @@
+"""What the serving host keeps: endpoints, their deployments and traffic, and running rollouts.
+
+Every change is a pure function from one state to the next; the host stores the result by
+atomic rename before it tells the router.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from airflow_mlops_provider.exceptions import ParameterError, RegistryConflictError
+from airflow_mlops_provider.records import EndpointRef
+from airflow_mlops_provider.workspace import read_json, write_json
+
+# In these states a rollout no longer needs its driver.
+RESTING = frozenset({"SUCCEEDED", "ROLLED_BACK", "ROLLBACK_FAILED", "PAUSED"})
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """One model version behind an endpoint."""
+
+    model_uri: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """How long a rollout may go without word from its driver, and what happens then."""
+
+    seconds: float
+    rollback_traffic: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointState:
+    """Everything about one endpoint that survives a restart."""
+
+    deployments: dict[str, Deployment] = field(default_factory=dict)
+    traffic: dict[str, int] = field(default_factory=dict)
+    mirror_traffic: dict[str, int] = field(default_factory=dict)
+    sticky: bool = False
+    generation: int = 0
+    """Grows with each change of traffic, also one the host makes itself."""
+    rollout: dict[str, Any] | None = None
+    lease: Lease | None = None
+
+    def carries(self, name: str) -> bool:
+        """Tell whether ``name`` gets traffic, of users or mirrored."""
+        return bool(self.traffic.get(name) or self.mirror_traffic.get(name))
+
+    def ref(self, endpoint: str, router_url: str) -> EndpointRef:
+        """Return the record that clients see."""
+        return EndpointRef(
+            endpoint=endpoint,
+            url=f"{router_url}/endpoints/{endpoint}",
+            deployments={name: item.model_uri for name, item in self.deployments.items()},
+            traffic=self.traffic,
+            mirror_traffic=self.mirror_traffic,
+            generation=self.generation,
+        )
+
+
+T = TypeVar("T")
+Endpoints = dict[str, EndpointState]
+_adapter = TypeAdapter(Endpoints)
+
+
+def load(path: Path) -> Endpoints:
+    """Read the endpoints stored at ``path``; none if there is no such file."""
+    return _adapter.validate_python(read_json(str(path))["endpoints"]) if path.exists() else {}
+
+
+def save(path: Path, endpoints: Endpoints) -> None:
+    """Store the endpoints, whole or not at all."""
+    write_json(str(path), {"endpoints": {name: asdict(item) for name, item in endpoints.items()}})
+
+
+def valid_name(kind: str, name: str) -> str:
+    """Return ``name``, which becomes part of URLs and file names.
+
+    Raises:
+        ParameterError: it is not 1 to 63 letters, digits, ``_`` and ``-``.
+    """
+    if not _NAME.fullmatch(name):
+        constraint = "1 to 63 letters, digits, '_' and '-', starting with a letter or digit"
+        raise ParameterError.of(kind, "the serving host", constraint, name)
+    return name
+
+
+def find(endpoints: Mapping[str, EndpointState], endpoint: str) -> EndpointState:
+    """Return the state of ``endpoint``.
+
+    Raises:
+        ParameterError: there is none; the message names those there are.
+    """
+    if endpoint not in endpoints:
+        known = ", ".join(sorted(endpoints)) or "none"
+        raise ParameterError(
+            f"No endpoint {endpoint!r} on this serving host (known: {known}). Create it first."
+        )
+    return endpoints[endpoint]
+
+
+def with_deployment(state: EndpointState, name: str, model_uri: str) -> EndpointState:
+    """Add a deployment without traffic; the same again changes nothing.
+
+    Raises:
+        RegistryConflictError: ``name`` already serves another model.
+    """
+    existing = state.deployments.get(valid_name("deployment", name))
+    if existing is None:
+        added = {name: Deployment(model_uri=model_uri)}
+        return replace(state, deployments={**state.deployments, **added})
+    if existing.model_uri != model_uri:
+        raise RegistryConflictError(
+            f"Deployment {name!r} already serves {existing.model_uri}, not {model_uri}. "
+            "Choose another name, or delete the deployment first."
+        )
+    return state
+
+
+def without_deployment(state: EndpointState, name: str) -> EndpointState:
+    """Remove a deployment; a missing one changes nothing.
+
+    Raises:
+        ParameterError: it still carries traffic.
+    """
+    if state.carries(name):
+        raise ParameterError(
+            f"Deployment {name!r} still carries traffic ({state.traffic}, mirrored "
+            f"{state.mirror_traffic}). Move its traffic away before deleting it."
+        )
+    return replace(
+        state,
+        deployments=_without(state.deployments, name),
+        traffic=_without(state.traffic, name),
+        mirror_traffic=_without(state.mirror_traffic, name),
+    )
+
+
+def with_traffic(
+    state: EndpointState,
+    traffic: dict[str, int],
+    *,
+    generation: int,
+    mirror_traffic: dict[str, int] | None = None,
+    sticky: bool | None = None,
+) -> EndpointState:
+    """Set the traffic if nobody else did since ``generation``.
+
+    Args:
+        state: The endpoint as it is.
+        traffic: Percent by deployment, summing to 100; empty takes the endpoint off line.
+        generation: The generation that the change was decided on.
+        mirror_traffic: Percent of requests copied to a deployment; None leaves it.
+        sticky: Whether an entity stays on its side; None leaves it.
+
+    Raises:
+        RegistryConflictError: the endpoint has moved on.
+        ParameterError: a percentage or a deployment is wrong.
+    """
+    if generation != state.generation:
+        raise RegistryConflictError(
+            f"The traffic was decided on generation {generation}, but the endpoint is at "
+            f"{state.generation} ({state.traffic}). Read the state again and decide anew."
+        )
+    mirror = state.mirror_traffic if mirror_traffic is None else mirror_traffic
+    _check_percentages("traffic", traffic, state)
+    _check_percentages("mirror_traffic", mirror, state)
+    if traffic and sum(traffic.values()) != 100:
+        raise ParameterError.of("traffic", "set_traffic", "percentages that sum to 100", traffic)
+    return replace(
+        state,
+        traffic=dict(traffic),
+        mirror_traffic=dict(mirror),
+        sticky=state.sticky if sticky is None else sticky,
+        generation=state.generation + 1,
+    )
+
+
+def with_rollout(
+    state: EndpointState,
+    document: dict[str, Any],
+    *,
+    lease_seconds: float,
+    rollback_traffic: dict[str, int],
+) -> EndpointState:
+    """Store a rollout's document and renew its lease.
+
+    Raises:
+        ParameterError: the lease or the traffic to roll back to cannot be used.
+    """
+    if not lease_seconds > 0:
+        raise ParameterError.of("lease_seconds", "put_rollout", "greater than 0", lease_seconds)
+    with_traffic(state, rollback_traffic, generation=state.generation)
+    lease = Lease(seconds=lease_seconds, rollback_traffic=rollback_traffic)
+    return replace(state, rollout=document, lease=lease)
+
+
+def lease_runs(state: EndpointState) -> bool:
+    """Tell whether silence of the rollout's driver would count against it."""
+    return bool(state.lease and state.rollout and state.rollout.get("state") not in RESTING)
+
+
+def with_expired_lease(state: EndpointState) -> EndpointState:
+    """Roll back a rollout whose driver disappeared, and write why into its document."""
+    assert state.lease is not None and state.rollout is not None
+    reason = f"lease expired: no word from the rollout's driver for {state.lease.seconds:g} s"
+    try:
+        moved = with_traffic(
+            state, state.lease.rollback_traffic, generation=state.generation, mirror_traffic={}
+        )
+        outcome = "ROLLED_BACK"
+    except ParameterError as error:
+        moved, outcome, reason = state, "ROLLBACK_FAILED", f"{reason}; {error}"
+    return replace(moved, lease=None, rollout={**state.rollout, "state": outcome, "reason": reason})
+
+
+def _check_percentages(name: str, percent: Mapping[str, int], state: EndpointState) -> None:
+    unknown = sorted(set(percent) - set(state.deployments))
+    if unknown:
+        known = ", ".join(state.deployments) or "none"
+        raise ParameterError.of(name, "set_traffic", f"of known deployments ({known})", unknown)
+    if any(type(share) is not int or not 0 <= share <= 100 for share in percent.values()):
+        constraint = "whole percentages from 0 to 100"
+        raise ParameterError.of(name, "set_traffic", constraint, dict(percent))
+
+
+def _without(items: Mapping[str, T], name: str) -> dict[str, T]:
+    return {key: value for key, value in items.items() if key != name}
