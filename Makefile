@@ -33,6 +33,7 @@ setup: $(READY)  ## Make the virtual environment .venv (PYTHON=... chooses the i
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" && "$(PYTHON)" -c '$(USABLE)' || { echo "No usable Python 3.11, 3.12 \
 	or 3.13 with venv and pip was found; name one: make setup PYTHON=/path/to/python"; exit 1; }
+	@echo "Setting up $(VENV) with $(PYTHON): some 350 packages, a few minutes the first time"
 	@$(call took,"$(PYTHON)" -m venv --clear $(VENV) \
 	&& $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--editable '.[dev]' --constraint constraints.txt \

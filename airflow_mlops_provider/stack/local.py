@@ -128,14 +128,8 @@ class LocalStack:
         return mlflow_server(folder, self.mlflow_url, self.logs / "mlflow.log")
 
     def _serving(self) -> Service:
-        command = [
-            *(sys.executable, "-m", "airflow_mlops_provider.cli", "serve"),
-            *("--workspace", str(self.workspace), "--tracking-uri", self.mlflow_url),
-            *("--port", self.serving_url.rpartition(":")[2]),
-            *("--admin-port", self.admin_url.rpartition(":")[2]),
-        ]
         log = self.logs / "serving.log"
-        return Service("The serving host", command, base_env(), log, f"{self.admin_url}/health")
+        return serving_host(self.workspace, self.serving_url, self.admin_url, self.mlflow_url, log)
 
     def _airflow(self) -> Service:
         return Service(
@@ -190,6 +184,18 @@ def mlflow_server(folder: Path, url: str, log: Path) -> Service:
         *("--artifacts-destination", str(folder / "artifacts")),
     ]
     return Service("MLflow", command, base_env(), log, f"{url}/health")
+
+
+def serving_host(
+    workspace: Path, url: str, admin_url: str, tracking_uri: str, log: Path
+) -> Service:
+    """Return a serving host whose router listens at ``url`` and admin API at ``admin_url``."""
+    command = [
+        *(sys.executable, "-m", "airflow_mlops_provider.cli", "serve"),
+        *("--workspace", str(workspace), "--tracking-uri", tracking_uri),
+        *("--port", url.rpartition(":")[2], "--admin-port", admin_url.rpartition(":")[2]),
+    ]
+    return Service("The serving host", command, base_env(), log, f"{admin_url}/health")
 
 
 def base_env() -> dict[str, str]:

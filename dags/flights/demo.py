@@ -5,6 +5,7 @@ Everything it keeps lies in ``.demo``; each run begins anew. What runs is the ta
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
@@ -12,13 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from airflow_mlops_provider.exceptions import MlopsError, StackUnavailableError
 from airflow_mlops_provider.records import DatasetRef, EndpointRef, Record
-from airflow_mlops_provider.stack.client import AirflowClient
 from airflow_mlops_provider.stack.local import LocalStack
 from airflow_mlops_provider.stack.standalone import ending_on_signals, pages, say
 from flights.columns import ENTITY, FEATURES
@@ -26,9 +26,13 @@ from flights.landing import land_month
 from flights.report import lines_of, record_of
 from flights.traffic import Answers, Traffic, rows_of
 
+if TYPE_CHECKING:
+    from airflow_mlops_provider.stack.client import AirflowClient
+
 DAGS = Path(__file__).resolve().parents[1]
 HOME = DAGS.parent / ".demo"
 MONTHS = ["2013-01", "2013-02", "2013-03"]
+_ASSET_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -40,14 +44,16 @@ class Phase:
     params: dict[str, Any] = field(default_factory=dict)
     traffic: bool = False
     """Whether flights are asked about at the endpoint while it runs."""
+    by_asset: bool = False
+    """Whether an asset that the phase before updates starts it, and not the demo."""
     minutes: float = 5
 
 
 PHASES = [
     Phase("Level 0: each step by hand", "level0_manual_process", {"month": "2013-01"}),
     Phase("Level 1: February arrives", "level1_continuous_training", {"month": "2013-02"}),
-    Phase("Level 1: March arrives", "level1_continuous_training", {"month": "2013-03"}),
-    Phase("Level 2: delivery under live traffic", "level2_model_delivery", traffic=True),
+    Phase("Level 1: March arrives", "level1_continuous_training", {"month": "2013-03"}, True),
+    Phase("Level 2: delivery under live traffic", "level2_model_delivery", {}, True, True),
     Phase("Level 1: monitoring", "level1_monitoring"),
 ]
 
@@ -58,9 +64,11 @@ class Outcome:
 
     phase: Phase
     state: str
-    seconds: float
+    seconds: float = 0
     results: dict[str, Any] = field(default_factory=dict)
     """What its tasks returned, by task."""
+    states: set[str] = field(default_factory=set)
+    """Every state that any of its tasks was seen in."""
     answers: Answers | None = None
 
     @property
@@ -105,8 +113,10 @@ def run(phases: list[Phase], *, stay: bool) -> int:
 def run_phases(client: AirflowClient, phases: list[Phase]) -> Iterator[Outcome]:
     """Run one phase after the other, up to the first that fails."""
     records: list[Record] = []
-    for phase in phases:
+    for phase, following in itertools.zip_longest(phases, phases[1:]):
         say(f"\n--- {phase.title} ({phase.dag_id})")
+        if following is not None and following.by_asset:
+            client.wait_for_dag(following.dag_id)  # a paused DAG would miss the event
         outcome = run_phase(client, phase, records)
         yield outcome
         records += filter(None, map(record_of, outcome.results.values()))
@@ -117,22 +127,39 @@ def run_phases(client: AirflowClient, phases: list[Phase]) -> Iterator[Outcome]:
 def run_phase(client: AirflowClient, phase: Phase, records: list[Record]) -> Outcome:
     """Run one DAG, with live traffic if the phase asks for it, and say what happens."""
     start = time.monotonic()
+    outcome = Outcome(phase, "did not finish")
 
     def show(task: str, state: str) -> None:
+        outcome.states.add(state)
         say(f"{time.monotonic() - start:6.1f} s  {task:40} {state}")
 
     try:
-        client.wait_for_dag(phase.dag_id)
         with live_traffic(records) if phase.traffic else nullcontext() as traffic:
-            run_id = client.trigger(phase.dag_id, phase.params)
-            state = client.wait(phase.dag_id, run_id, 60 * phase.minutes, show)
+            run_id = start_run(client, phase)
+            outcome.state = client.wait(phase.dag_id, run_id, 60 * phase.minutes, show)
+        show_failures(client, phase.dag_id, run_id)
+        outcome.results = client.results(phase.dag_id, run_id)
+        outcome.answers = traffic.answers if traffic else None
     except StackUnavailableError as error:
         say(str(error))
-        return Outcome(phase, "did not finish", time.monotonic() - start)
-    show_failures(client, phase.dag_id, run_id)
-    results = client.results(phase.dag_id, run_id)
-    answers = traffic.answers if traffic else None
-    return Outcome(phase, state, time.monotonic() - start, results, answers)
+    outcome.seconds = time.monotonic() - start
+    return outcome
+
+
+def start_run(client: AirflowClient, phase: Phase) -> str:
+    """Start the run of a phase, or find the one that an asset started; return its id."""
+    client.wait_for_dag(phase.dag_id)
+    if not phase.by_asset:
+        return client.trigger(phase.dag_id, phase.params)
+    deadline = time.monotonic() + _ASSET_SECONDS
+    while not (runs := client.runs(phase.dag_id)):
+        if time.monotonic() > deadline:
+            raise StackUnavailableError(
+                f"No asset event started {phase.dag_id} within {_ASSET_SECONDS:.0f} s. Did the "
+                "phase before register anything?"
+            )
+        time.sleep(1)
+    return list(runs)[-1]
 
 
 def show_failures(client: AirflowClient, dag_id: str, run_id: str) -> None:
