@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset, AssetAlias
-
+from airflow_mlops_provider.assets import dataset_asset
 from airflow_mlops_provider.operators.base import MlopsOperator
 
 if TYPE_CHECKING:
@@ -70,9 +69,8 @@ class SnapshotDatasetOperator(MlopsOperator):
             dataset = self._called() if callable(self.source) else self._read()
             run.log_record(dataset)
         self.log.info("Kept %d rows of %s at %s", dataset.n_rows, dataset.source, dataset.uri)
-        record = dataset.to_xcom()
-        add_asset_event(self, context, f"mlops-dataset://{self.name}", record)
-        return record
+        self.emit_asset(context, dataset_asset(self.name), dataset)
+        return dataset.to_xcom()
 
     def _read(self) -> DatasetRef:
         from airflow_mlops_provider.steps.snapshot import snapshot_dataset
@@ -99,15 +97,3 @@ class SnapshotDatasetOperator(MlopsOperator):
             window_start=self.window_start,
             window_end=self.window_end,
         )
-
-
-def add_asset_event(
-    operator: MlopsOperator, context: Context, uri: str, record: dict[str, Any]
-) -> None:
-    """Give each ``AssetAlias`` outlet of ``operator`` an event of ``uri`` that carries ``record``.
-
-    An alias gets events only when one is added, so an asset is emitted only when it is true.
-    """
-    for alias in operator.outlets:
-        if isinstance(alias, AssetAlias):
-            context["outlet_events"][alias].add(Asset(uri), extra=record)

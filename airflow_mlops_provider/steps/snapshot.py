@@ -24,7 +24,7 @@ from fsspec.core import url_to_fs
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.records import DatasetRef
-from airflow_mlops_provider.workspace import join, store_by_content
+from airflow_mlops_provider.workspace import checked_name, join, store_by_content
 
 _TIME = pa.timestamp("us", tz="UTC")
 _SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zip")
@@ -120,8 +120,7 @@ def write_table(
         DataError: the table has no rows, or a column of nested values.
         ParameterError: ``name`` is no folder name.
     """
-    if not name or "/" in name or name.startswith("."):
-        raise ParameterError.of("name", "write_dataset", "a folder name", name)
+    checked_name(name, "name", "write_dataset")
     if not table.num_rows:
         raise DataError(f"Dataset {name!r} from {source} would have no rows. Check its source.")
     table = _normalised(table).replace_schema_metadata(None)

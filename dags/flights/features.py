@@ -8,6 +8,7 @@ import fsspec
 import pandas as pd
 
 from airflow_mlops_provider.exceptions import DataError
+from airflow_mlops_provider.hooks.settings import workspace_uri
 from airflow_mlops_provider.workspace import atomic_path, join
 
 ROUTE = ["origin", "dest", "carrier"]
@@ -20,12 +21,16 @@ def source_uri(workspace: str, view: str) -> str:
     return join(workspace, "flights", "features", f"{view}.parquet")
 
 
-def build_feature_sources(workspace: str) -> list[str]:
+def build_feature_sources(workspace: str | None = None) -> list[str]:
     """Write the sources of all feature views anew; return their URIs.
+
+    Args:
+        workspace: fsspec URI of the workspace; by default that of this Airflow.
 
     Raises:
         DataError: nothing has landed yet.
     """
+    workspace = workspace or workspace_uri()
     flights = _landed(workspace, "flights")
     months = sorted(flights["event_timestamp"].dt.strftime("%Y-%m").unique())
     frames = {

@@ -145,7 +145,7 @@ def test_bad_sources_are_named_and_leave_nothing(
         ({"time_column": "at", "window_start": "2014-01-01"}, DataError, "No rows.*2014"),
         ({"window_start": "2014-01-01"}, ParameterError, "time_column"),
         ({"time_column": "at", "window_start": "soon"}, ParameterError, "window_start.*'soon'"),
-        ({"name": "../d"}, ParameterError, "folder name"),
+        ({"name": "../d"}, ParameterError, "name.*a name of letters"),
     ],
 )
 def test_bad_arguments_are_named(
