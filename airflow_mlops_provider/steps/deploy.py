@@ -21,7 +21,7 @@ class DeploymentTarget(TrafficTarget, Protocol):
     def create_endpoint(self, endpoint: str) -> EndpointRef:
         """Create an endpoint, unless it exists."""
 
-    def delete_deployment(self, endpoint: str, name: str) -> EndpointRef | None:
+    def delete_deployment(self, endpoint: str, name: str) -> None:
         """Delete a deployment, unless it is gone; refuse while it has traffic."""
 
     def clear_rollout(self, endpoint: str) -> None:

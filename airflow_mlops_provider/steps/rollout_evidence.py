@@ -112,7 +112,7 @@ class Evidence:
     """Latencies that are too few yet to be a look of the latency test."""
     step: Sides = field(default_factory=Sides)
     failing_streak: int = 0
-    errors: RateTest = field(default_factory=RateTest)
+    errors: RateTest
     latency: MeanTest = field(default_factory=MeanTest)
 
     def updated(self, plan: CanaryPlan, now: Sides) -> Evidence:
@@ -130,7 +130,6 @@ class Evidence:
             step=self.step.plus(look),
             failing_streak=self._streak(look.candidate),
             errors=self.errors.updated(
-                margin=plan.margin,
                 candidate_events=look.candidate.errors,
                 champion_events=look.champion.errors,
                 share=look.share,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from airflow_mlops_provider.records import Record, RolloutVerdict
@@ -42,7 +42,7 @@ class RolloutState(Record):
     outage_since: float | None = None
     """Since when counters have been missing."""
     reason: str = ""
-    evidence: Evidence = field(default_factory=Evidence)
+    evidence: Evidence
     steps: tuple[dict[str, Any], ...] = ()
     """The evidence of each step that is over."""
 

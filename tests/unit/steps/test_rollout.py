@@ -145,7 +145,7 @@ def test_evidence_that_leans_against_the_candidate_holds_it():
     target = with_champion()
     until(target, "STEP")
     target.count("v1", 5000, errors=0)
-    target.count("v2", 600, errors=2)
+    target.count("v2", 600, errors=3)
     state = tick(target, "e", plan(), 100)
     assert (state.state, state.weight) == ("STEP", 10)
 
@@ -379,7 +379,7 @@ def test_the_document_is_json_and_forgives_what_the_host_adds():
 
 @pytest.mark.parametrize("state", ["PAUSED", "SUCCEEDED", "ROLLED_BACK", "ROLLBACK_FAILED"])
 def test_nothing_is_decided_after_the_end(state):
-    ended = RolloutState(state=state, candidate="v2", model_uri="m", champion="v1", since=0)
+    ended = replace(begin(with_champion(), "e", plan(), 0), state=state)
     assert decide(plan(), ended, Observation(traffic={}, deployments={}), 1e9) == ended
 
 
