@@ -1,7 +1,7 @@
-"""Benchmarks and simulations: ``python -m benchmarks NAME [--quick]`` from the repository root.
+"""Measurements that the documentation quotes: ``python -m benchmarks NAME [--quick]``.
 
-Each module has ``run(quick) -> list[Measure]``. The last lines printed are one JSON object per
-measure, for scripts to read.
+Each module here is a benchmark: its ``run(quick)`` returns measures, of ours and of what we
+compare it with, taken in turns within one call so that a busy machine slows both alike.
 """
 
 from __future__ import annotations
@@ -9,43 +9,50 @@ from __future__ import annotations
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from statistics import median
 
 
-@dataclass(frozen=True, kw_only=True)
+def _machine() -> str:
+    cores = os.cpu_count()
+    return f"{platform.machine()}, {cores} cores, Python {platform.python_version()}"
+
+
+@dataclass(frozen=True)
 class Measure:
-    """One figure of ours beside one of theirs, taken in the same call."""
+    """One figure of ours beside the one it is compared with."""
 
     name: str
     ours: float
-    theirs: float | None
+    theirs: float
     unit: str
-    goal: float
-    better: Literal["lower", "higher"]
-    """On which side of ``goal`` our figure has to be."""
-    of_goal: Literal["ours", "ratio"] = "ours"
+    goal: str
+    """What has to hold, in words."""
+    holds: bool
     n: int
+    """How often each side was measured; the figures are medians."""
+    machine: str = field(default_factory=_machine)
 
     @property
-    def ratio(self) -> float | None:
-        """Ours over theirs, or None without something to divide by."""
-        return self.ours / self.theirs if self.theirs else None
+    def ratio(self) -> float:
+        """Ours over theirs."""
+        return self.ours / self.theirs
 
-    @property
-    def holds(self) -> bool:
-        """Whether the goal is met."""
-        figure = self.ours if self.of_goal == "ours" else self.ratio
-        if figure is None:
-            return False
-        return figure <= self.goal if self.better == "lower" else figure >= self.goal
+    def row(self) -> str:
+        """Return the measure as a line of the table for people."""
+        figures = f"{self.ours:12.4g} {self.theirs:12.4g} {self.unit:6} {self.ratio:7.3g}"
+        return f"{self.name:28} {figures}  {'holds' if self.holds else 'FAILS':6} {self.goal}"
 
-    def as_json(self) -> str:
-        """Return the measure as one line."""
-        derived = {"ratio": self.ratio, "holds": self.holds, "machine": machine()}
-        return json.dumps({**asdict(self), **derived})
+    def line(self) -> str:
+        """Return the measure as one line of JSON."""
+        return json.dumps({**asdict(self), "ratio": self.ratio})
 
 
-def machine() -> str:
-    """Name what the figures were taken on."""
-    return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+HEADER = f"{'':28} {'ours':>12} {'theirs':>12} {'unit':6} {'ratio':>7}  {'':6} goal"
+
+
+def in_turns(n: int, ours: Callable[[], float], theirs: Callable[[], float]) -> tuple[float, float]:
+    """Measure both sides ``n`` times, one after the other, and return their medians."""
+    pairs = [(ours(), theirs()) for _ in range(n)]
+    return median(first for first, _ in pairs), median(second for _, second in pairs)

@@ -72,25 +72,27 @@ def compared(
     rng = np.random.default_rng(20130101)
     alarms = np.array([first_alarms(simulate(rng, truth)) for _ in range(n)])
     ours, theirs = (alarms <= LOOKS).mean(axis=0)
+    bound, bad = (ALPHA, "at most") if truth.sound else (truth.goal, "at least")
     rolled_back = Measure(
         name=f"{truth.name}: rolled back",
         ours=float(ours),
         theirs=float(theirs),
-        unit="share of rollouts",
-        goal=ALPHA if truth.sound else truth.goal,
-        better="lower" if truth.sound else "higher",
+        unit="share",
+        goal=f"{bad} {bound:.0%}",
+        holds=bool(ours <= bound if truth.sound else ours >= bound),
         n=n,
     )
     if truth.sound:
         return [rolled_back]
     looks = np.minimum(alarms, LOOKS).mean(axis=0)
+    most = LOOKS * 5 / 8
     found = Measure(
         name=f"{truth.name}: looks until found",
         ours=float(looks[0]),
         theirs=float(looks[1]),
         unit="looks",
-        goal=LOOKS * 5 / 8,
-        better="lower",
+        goal=f"at most {most:.0f}",
+        holds=bool(looks[0] <= most),
         n=n,
     )
     return [rolled_back, found]
