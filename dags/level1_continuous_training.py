@@ -50,7 +50,6 @@ with DAG(
         assets=drift_asset(ENDPOINT) | performance_asset(ENDPOINT),
     ),
     start_date=datetime(2013, 2, 1),
-    end_date=datetime(2014, 1, 1),  # the year that is replayed
     catchup=False,
     max_active_runs=1,
     params={"month": MONTH},

@@ -16,7 +16,6 @@ with DAG(
     description="Feature sources, feature registry and online store of the flights",
     schedule=CronDataIntervalTimetable("0 0 1 * *", "UTC"),
     start_date=datetime(2013, 2, 1),
-    end_date=datetime(2014, 1, 1),  # the year that is replayed
     catchup=False,
     max_active_runs=1,
     params={"month": MONTH},
