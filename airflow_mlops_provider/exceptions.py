@@ -15,7 +15,8 @@
     └── ServiceError                a service did not do its part; a retry may help
         ├── MlflowUnavailableError
         ├── FeastUnavailableError
-        └── ServingUnavailableError
+        ├── ServingUnavailableError
+        └── StackUnavailableError
 
 Every message says what was expected, what came, and what to do.
 """
@@ -82,3 +83,7 @@ class FeastUnavailableError(ServiceError):
 
 class ServingUnavailableError(ServiceError):
     """The serving host does not answer."""
+
+
+class StackUnavailableError(ServiceError):
+    """A part of the local stack did not come up, or Airflow's API did not answer as expected."""

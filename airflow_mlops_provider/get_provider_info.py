@@ -21,6 +21,12 @@ def get_provider_info() -> dict[str, Any]:
         "description": "The machine-learning lifecycle as operators, sensors and triggers.",
         "versions": [__version__],
         "connection-types": _connection_types(),
+        "task-decorators": [
+            {
+                "name": "mlflow_run",
+                "class-name": "airflow_mlops_provider.decorators.mlflow_run.mlflow_run_task",
+            }
+        ],
         "asset-uris": [
             {"schemes": ["mlops-dataset", "mlops-drift", "mlops-performance"], "handler": None},
             {"schemes": ["mlflow-model"], "handler": None},

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -46,7 +46,7 @@ class Record:
                 "render_template_as_native_obj=True if it goes through a Jinja string."
             )
         try:
-            return _adapter(cls).validate_python(dict(payload))
+            return cast("Self", _adapter(cls).validate_python(dict(payload)))
         except ValidationError as error:
             wrong = "; ".join(
                 f"{'.'.join(map(str, item['loc'])) or cls.__name__}: {item['msg']}"
@@ -227,9 +227,11 @@ class ModelVersionRef(Record):
     name: str
     version: str
     model_uri: str
-    model_id: str
-    run_id: str
+    model_id: str | None
+    """The logged model behind it; None for a version registered from elsewhere."""
+    run_id: str | None
     aliases: list[str]
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,6 +273,8 @@ class PredictionBatchRef(Record):
     model_versions: list[str]
     window_start: str | None = None
     window_end: str | None = None
+    n_unreadable: int = 0
+    """Lines of the prediction log that a killed process left torn; they are not in the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

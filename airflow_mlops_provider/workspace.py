@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,12 +17,28 @@ from typing import Any
 import fsspec
 from fsspec.core import url_to_fs
 
+from airflow_mlops_provider.exceptions import ParameterError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CHUNK = 1 << 20
 
 
 def join(base: str, *parts: str) -> str:
     """Return ``base`` and ``parts`` joined by single slashes."""
     return "/".join([base.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def checked_name(value: object, parameter: str, caller: str) -> str:
+    """Return ``value`` if it may name a folder, a file or an asset.
+
+    Raises:
+        ParameterError: it has other characters than letters, digits, ``.``, ``_`` and ``-``,
+            is empty, or is longer than 128 characters.
+    """
+    if isinstance(value, str) and _NAME.fullmatch(value):
+        return value
+    constraint = "a name of letters, digits, '.', '_' and '-' that starts with a letter or digit"
+    raise ParameterError.of(parameter, caller, constraint, value)
 
 
 def exists(uri: str) -> bool:
@@ -94,3 +111,9 @@ def store_by_content(folder: str, suffix: str, write: Callable[[str], None]) -> 
         if fs.exists(path):
             fs.rm(path)
     return uri, digest
+
+
+def listing(pattern: str) -> list[str]:
+    """Return the URIs that match a glob, sorted."""
+    fs, path = url_to_fs(pattern)
+    return sorted(str(found) for found in fs.glob(path))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_mlops_provider.exceptions import PermanentError
@@ -14,8 +14,9 @@ from airflow_mlops_provider.hooks.mlflow import MlflowHook
 from airflow_mlops_provider.hooks.settings import workspace_uri
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Asset, Context
 
+    from airflow_mlops_provider.records import Record
     from airflow_mlops_provider.steps.track import TaskRun
 
 
@@ -67,6 +68,12 @@ class MlopsOperator(BaseOperator):
                 client, experiment, pipeline_tags(context), task_tags(context), self.task_id
             ) as run:
                 yield run
+
+    def emit_asset(self, context: Context, asset: Asset, record: Record) -> None:
+        """Emit an event of ``asset``, carrying ``record``, through each ``AssetAlias`` outlet."""
+        for outlet in self.outlets:
+            if isinstance(outlet, AssetAlias):
+                context["outlet_events"][outlet].add(asset, extra=record.to_xcom())
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from airflow_mlops_provider.exceptions import ParameterError
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
@@ -63,19 +65,25 @@ def experiment_id(client: MlflowClient, name: str, artifact_root: str | None) ->
 
 def find_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> Run | None:
     """Return the newest run of ``experiment`` that carries all ``tags``."""
-    query = " and ".join(f"tags.`{key}` = '{_quoted(value)}'" for key, value in tags.items())
+    query = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in tags.items())
     runs = client.search_runs([experiment], query, max_results=1)
     return runs[0] if runs else None
 
 
 def start_pipeline_run(
-    client: MlflowClient, experiment: str, tags: Mapping[str, str], name: str
+    client: MlflowClient,
+    experiment: str,
+    tags: Mapping[str, str],
+    *,
+    name: str,
+    extra_tags: Mapping[str, str],
 ) -> str:
     """Open the run of a whole pipeline run, or reopen the one it has; return its id."""
     identity = {**tags, KIND: PIPELINE}
     found = find_run(client, experiment, identity)
     if found is None:
-        return str(client.create_run(experiment, tags=identity, run_name=name).info.run_id)
+        created = client.create_run(experiment, tags={**extra_tags, **identity}, run_name=name)
+        return str(created.info.run_id)
     client.update_run(found.info.run_id, status="RUNNING")
     return str(found.info.run_id)
 
@@ -134,5 +142,9 @@ def task_run(
     client.set_terminated(run_id, "FINISHED")
 
 
-def _quoted(value: str) -> str:
-    return value.replace("'", "\\'")
+def quoted(value: str) -> str:
+    """Return ``value`` as a string of MLflow's search language, which knows no escapes."""
+    for quote in ("'", '"'):
+        if quote not in value:
+            return f"{quote}{value}{quote}"
+    raise ParameterError.of("value", "an MLflow search", "without one kind of quotes", value)

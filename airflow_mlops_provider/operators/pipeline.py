@@ -1,0 +1,72 @@
+"""Open and close the MLflow run of a whole DAG run, as a setup and a teardown task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlops_provider.hooks.mlflow import MlflowHook
+from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good, pipeline_tags
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+_FAILED_STATES = {"failed", "upstream_failed"}
+
+
+class StartPipelineRunOperator(MlopsOperator):
+    """Open the MLflow run of this DAG run; every other task nests its own run in it.
+
+    Use it as a setup task and :class:`FinishPipelineRunOperator` as its teardown. A retry or a
+    clear reopens the same run. Gives the MLflow run id.
+
+    Args:
+        run_tags: Further tags of the run, a git commit for example.
+    """
+
+    template_fields: Sequence[str] = (*MlopsOperator.shared_template_fields, "run_tags")
+
+    def __init__(self, *, run_tags: dict[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.run_tags = run_tags
+
+    def execute(self, context: Context) -> str:
+        """Open or reopen the run."""
+        from airflow_mlops_provider.steps.track import experiment_id, start_pipeline_run
+
+        with failing_for_good():
+            hook = MlflowHook(self.mlflow_conn_id)
+            client = hook.get_conn()
+            experiment = experiment_id(client, self.experiment_name, hook.artifact_root)
+            run_id = start_pipeline_run(
+                client,
+                experiment,
+                pipeline_tags(context),
+                name=context["ti"].run_id,
+                extra_tags=self.run_tags or {},
+            )
+        self.log.info("MLflow run %s in experiment %r", run_id, self.experiment_name)
+        return run_id
+
+
+class FinishPipelineRunOperator(MlopsOperator):
+    """Close the MLflow run of this DAG run with the state its tasks reached.
+
+    Runs that killed tasks left open end as KILLED.
+    """
+
+    def execute(self, context: Context) -> str:
+        """Close the run; gives its final status."""
+        from airflow_mlops_provider.steps.track import experiment_id, finish_pipeline_run
+
+        ti = context["ti"]
+        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id])
+        failed = any(state in _FAILED_STATES for state in states.get(ti.run_id, {}).values())
+        status = "FAILED" if failed else "FINISHED"
+        with failing_for_good():
+            hook = MlflowHook(self.mlflow_conn_id)
+            client = hook.get_conn()
+            experiment = experiment_id(client, self.experiment_name, hook.artifact_root)
+            abandoned = finish_pipeline_run(client, experiment, pipeline_tags(context), status)
+        self.log.info("MLflow run ends %s; %d task runs were left open", status, abandoned)
+        return status

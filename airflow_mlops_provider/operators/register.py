@@ -1,0 +1,142 @@
+"""Register, find and promote model versions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_mlops_provider.assets import model_asset
+from airflow_mlops_provider.operators.base import MlopsOperator
+from airflow_mlops_provider.records import EvaluationReport, ModelRef, ModelVersionRef
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class RegisterModelOperator(MlopsOperator):
+    """Register a model once and make it the challenger. Gives a ``ModelVersionRef``.
+
+    The first version under a name becomes the champion at once. An ``AssetAlias`` among the
+    outlets receives an event of ``mlflow-model://name`` with the record as its extra.
+
+    Args:
+        model: The ``ModelRef`` to register.
+        name: Name in the registry.
+        evaluation: Its ``EvaluationReport``, kept with the version as the baseline that
+            monitoring compares with.
+        profile_uri: Drift profile of its training data, kept with the version as well.
+        version_tags: Further tags of the version.
+    """
+
+    template_fields: Sequence[str] = (
+        *MlopsOperator.shared_template_fields,
+        "model",
+        "name",
+        "evaluation",
+        "profile_uri",
+        "version_tags",
+    )
+
+    def __init__(
+        self,
+        *,
+        model: Any,
+        name: str,
+        evaluation: Any = None,
+        profile_uri: str | None = None,
+        version_tags: dict[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model = model
+        self.name = name
+        self.evaluation = evaluation
+        self.profile_uri = profile_uri
+        self.version_tags = version_tags
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Register, or find the version this model already has."""
+        from airflow_mlops_provider.steps.register import monitoring_tags, register_model
+
+        with self.tracked_run(context) as run:
+            report = EvaluationReport.from_xcom(self.evaluation) if self.evaluation else None
+            version = register_model(
+                run.client,
+                ModelRef.from_xcom(self.model),
+                name=self.name,
+                tags={
+                    **monitoring_tags(report, self.profile_uri),
+                    **(self.version_tags or {}),
+                },
+            )
+            run.log_record(version)
+        self.log.info("Version %s of %r has %s", version.version, self.name, version.aliases)
+        self.emit_asset(context, model_asset(self.name), version)
+        return version.to_xcom()
+
+
+class GetModelVersionOperator(MlopsOperator):
+    """Look a model version up, so that later tasks all speak of the same one.
+
+    Gives a ``ModelVersionRef``; skips itself, and so what depends on it, when there is none.
+
+    Args:
+        model: ``models:/name@alias`` or ``models:/name/version``.
+    """
+
+    template_fields: Sequence[str] = (*MlopsOperator.shared_template_fields, "model")
+
+    def __init__(self, *, model: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model = model
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Resolve the name."""
+        from airflow_mlops_provider.steps.register import resolve_version
+
+        with self.tracked_run(context) as run:
+            version = resolve_version(run.client, self.model)
+            if version is not None:
+                run.log_record(version)
+        if version is None:
+            raise AirflowSkipException(f"No model version at {self.model}: nothing to do.")
+        self.log.info("%s is version %s", self.model, version.version)
+        return version.to_xcom()
+
+
+class PromoteModelOperator(MlopsOperator):
+    """Make a version the champion by compare-and-set. Gives its ``ModelVersionRef``.
+
+    Args:
+        model_version: The ``ModelVersionRef`` to promote.
+        expected_champion: The ``ModelVersionRef`` it was judged against; None if there was no
+            champion. If another version is champion by now, the task fails for good.
+    """
+
+    template_fields: Sequence[str] = (
+        *MlopsOperator.shared_template_fields,
+        "model_version",
+        "expected_champion",
+    )
+
+    def __init__(self, *, model_version: Any, expected_champion: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model_version = model_version
+        self.expected_champion = expected_champion
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Move the aliases."""
+        from airflow_mlops_provider.steps.register import promote_version
+
+        with self.tracked_run(context) as run:
+            expected = self.expected_champion and ModelVersionRef.from_xcom(self.expected_champion)
+            version = promote_version(
+                run.client,
+                ModelVersionRef.from_xcom(self.model_version),
+                expected_champion=expected.version if expected else None,
+            )
+            run.log_record(version)
+        self.log.info("Version %s of %r is champion", version.version, version.name)
+        return version.to_xcom()

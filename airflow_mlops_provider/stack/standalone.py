@@ -1,0 +1,76 @@
+"""``airflow-mlops standalone``: the local stack until somebody presses Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from airflow_mlops_provider.exceptions import StackUnavailableError
+from airflow_mlops_provider.stack.local import USER, LocalStack
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``standalone``, with :func:`run_standalone` as its ``run``."""
+    parser = commands.add_parser("standalone", help="run MLflow, the serving host and Airflow here")
+    parser.add_argument("--home", type=Path, default=Path("mlops"), help="where data is kept")
+    parser.add_argument("--dags", type=Path, default=Path("dags"), help="folder of DAG files")
+    parser.set_defaults(run=run_standalone)
+
+
+def run_standalone(arguments: argparse.Namespace) -> int:
+    """Start the stack, show its pages and stay until interrupted; return an exit code."""
+    try:
+        with ending_on_signals(), LocalStack(arguments.home, arguments.dags, say) as stack:
+            say(pages(stack))
+            while all(service.running for service in stack.services):
+                time.sleep(1)
+            ended = next(service for service in stack.services if not service.running)
+            raise ended.failure("ended")
+    except KeyboardInterrupt:
+        return 0
+    except StackUnavailableError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+def pages(stack: LocalStack) -> str:
+    """Return the addresses to open, with user and password."""
+    return "\n".join(
+        [
+            f"Airflow   {stack.airflow_url}   user {USER}, password {stack.password}",
+            f"MLflow    {stack.mlflow_url}",
+            f"Serving   {stack.serving_url}",
+            "Ctrl-C stops everything.",
+        ]
+    )
+
+
+def say(line: str) -> None:
+    """Print a line at once, also into a pipe."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Treat SIGTERM and SIGHUP like Ctrl-C, so that ``with`` blocks end as they should."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {
+        number: signal.signal(number, interrupt) for number in numbers
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

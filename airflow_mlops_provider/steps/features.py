@@ -1,0 +1,245 @@
+"""Feature views of a Feast repository: apply, materialize, and join to what was known when.
+
+Feast's file registry loses commits of writers that overlap, so whoever writes to it here holds
+a lock on ``{registry}.lock``. With the SQL registry nobody waits.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from feast import repo_operations
+from feast.errors import FeastError
+from feast.feature_view import FeatureViewState
+
+from airflow_mlops_provider.exceptions import DataError, ParameterError
+from airflow_mlops_provider.steps.snapshot import read_table, write_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from feast import FeatureStore
+
+    from airflow_mlops_provider.records import DatasetRef
+
+TIME_COLUMN = "event_timestamp"
+_ROW = "__row"
+
+
+def apply_features(store: FeatureStore, repo_path: str) -> list[str]:
+    """Register what the Python files of a repository define; return the feature views' names.
+
+    Views that are no longer defined are removed, as ``feast apply`` does.
+
+    Raises:
+        DataError: a file does not import, or a definition or its source is wrong.
+    """
+    repo_folder = Path(repo_path).resolve()
+    with _registry_lock(store), _inside(repo_folder):
+        try:
+            repo = repo_operations._get_repo_contents(repo_folder, store.project, store.config)
+            repo_operations.apply_total_with_repo_instance(
+                store, store.project, store.registry, repo, skip_source_validation=False
+            )
+        except Exception as error:
+            raise DataError(
+                f"The Feast repository {repo_folder} cannot be applied: "
+                f"{type(error).__name__}: {error}. Correct the definition, or write the file it "
+                "reads."
+            ) from error
+        _heal(store, [view.name for view in repo.feature_views])
+    return sorted(view.name for view in repo.feature_views)
+
+
+def materialize(
+    store: FeatureStore,
+    feature_views: Sequence[str] | None,
+    start: str | datetime,
+    end: str | datetime,
+) -> list[str]:
+    """Copy the newest features of ``[start, end]`` into the online store; return the views.
+
+    Windows are explicit, because Feast's incremental mode misses rows that come late and stops
+    after a date in the future. Doing a window twice leaves the online store as it was.
+
+    Args:
+        store: The feature store, applied.
+        feature_views: Names; None means all views of the store.
+        start: ISO 8601; a naive time is UTC.
+        end: ISO 8601, later than ``start``.
+
+    Raises:
+        DataError: a view is unknown or its source cannot be read.
+        ParameterError: ``end`` is not later than ``start``.
+    """
+    first, last = _moment("start", start), _moment("end", end)
+    if first >= last:
+        raise ParameterError.of("end", "materialize", f"later than start ({first})", str(last))
+    names = _view_names(store, feature_views)
+    for name in names:
+        with _registry_lock(store), _feast_errors(store):
+            _heal(store, [name])
+            store.materialize(first, last, feature_views=[name])
+    return names
+
+
+def heal_views(store: FeatureStore, feature_views: Sequence[str] | None) -> list[str]:
+    """Make views servable that a killed materialization left in state MATERIALIZING.
+
+    Feast refuses to serve such a view until somebody materializes it again. What the online
+    store holds is sound: rows are replaced one by one. Takes no lock, so that a process that
+    is being killed while it holds the lock can still clean up.
+
+    Returns:
+        The names of the views that were healed.
+    """
+    return _heal(store, _view_names(store, feature_views))
+
+
+def historical_features(
+    store: FeatureStore,
+    entities: DatasetRef,
+    *,
+    name: str,
+    workspace: str,
+    feature_service: str | None = None,
+    features: Sequence[str] | None = None,
+) -> DatasetRef:
+    """Add to each entity row the features as they were known at its ``event_timestamp``.
+
+    Rows keep their order, and columns of the entities their type.
+
+    Args:
+        store: The feature store, applied.
+        entities: Rows with the join keys and ``event_timestamp``.
+        name: Name of the dataset that is written.
+        workspace: fsspec URI of the workspace.
+        feature_service: Which features; or
+        features: their references (``view:feature``).
+
+    Raises:
+        DataError: a column, view, service or source file is missing.
+        ParameterError: not exactly one of ``feature_service`` and ``features`` is given.
+    """
+    if bool(feature_service) == bool(features):
+        raise ParameterError(
+            "historical_features needs exactly one of feature_service and features. Got "
+            f"{feature_service!r} and {features!r} instead."
+        )
+    table = read_table(entities)
+    if TIME_COLUMN not in table.column_names:
+        raise DataError(f"{entities.uri} has no column {TIME_COLUMN!r}; it says when to look.")
+    rows = table.to_pandas().assign(**{_ROW: range(table.num_rows)})
+    with _feast_errors(store):
+        asked = (
+            store.get_feature_service(feature_service) if feature_service else list(features or ())
+        )
+        joined = store.get_historical_features(entity_df=rows, features=asked).to_arrow()
+    return write_table(
+        _with_features(table, joined),
+        name,
+        workspace,
+        entities.uri,
+        window_start=entities.window_start,
+        window_end=entities.window_end,
+    )
+
+
+def _with_features(table: pa.Table, joined: pa.Table) -> pa.Table:
+    if joined.num_rows != table.num_rows:
+        raise DataError(
+            f"The join gave {joined.num_rows} rows for {table.num_rows} entities: a source has "
+            "several rows of one entity and moment. Remove the repeated rows."
+        )
+    joined = joined.sort_by(_ROW)
+    for column in joined.column_names:
+        if column != _ROW and column not in table.column_names:
+            table = table.append_column(column, joined[column])
+    return table
+
+
+def _view_names(store: FeatureStore, feature_views: Sequence[str] | None) -> list[str]:
+    known = sorted(view.name for view in store.list_batch_feature_views())
+    unknown = sorted(set(feature_views or ()) - set(known))
+    if unknown:
+        raise DataError(
+            f"The feature store {store.project!r} has no feature views {unknown}; it has {known}. "
+            "Apply the repository that defines them."
+        )
+    return list(feature_views) if feature_views else known
+
+
+def _heal(store: FeatureStore, names: Sequence[str]) -> list[str]:
+    store.registry.refresh(store.project)
+    healed = []
+    for name in names:
+        view = store.get_feature_view(name)
+        if view.state == FeatureViewState.MATERIALIZING:
+            served = bool(view.materialization_intervals)
+            state = FeatureViewState.AVAILABLE_ONLINE if served else FeatureViewState.GENERATED
+            store.set_feature_view_state(name, state)
+            healed.append(name)
+    return healed
+
+
+def _moment(name: str, value: str | datetime) -> datetime:
+    try:
+        moment = pd.Timestamp(value)
+    except ValueError as error:
+        raise ParameterError.of(name, "materialize", "an ISO 8601 time", value) from error
+    aware = moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
+    return aware.to_pydatetime()
+
+
+@contextmanager
+def _feast_errors(store: FeatureStore) -> Iterator[None]:
+    """Word what is wrong with a definition or its source; anything else passes."""
+    try:
+        yield
+    except (FeastError, FileNotFoundError) as error:
+        raise DataError(
+            f"Feast cannot use the feature store {store.project!r}: {type(error).__name__}: "
+            f"{error}. Write the missing file, or apply the repository again."
+        ) from error
+
+
+@contextmanager
+def _registry_lock(store: FeatureStore) -> Iterator[None]:
+    config = store.config.registry
+    if config.registry_type != "file" or "://" in config.path:
+        yield
+        return
+    path = Path(store.repo_path, config.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{path}.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        store.registry.refresh(store.project)
+        yield
+
+
+@contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    """Work in ``folder``, as Feast must to import its files; forget these modules afterwards."""
+    before, path, modules = Path.cwd(), list(sys.path), set(sys.modules)
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        sys.path[:] = path
+        for name in set(sys.modules) - modules:
+            if _lies_in(sys.modules[name], folder):
+                del sys.modules[name]
+
+
+def _lies_in(module: Any, folder: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and Path(file).is_relative_to(folder)

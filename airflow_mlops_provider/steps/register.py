@@ -1,0 +1,193 @@
+"""The model registry: register once, find by alias, promote by compare-and-set.
+
+MLflow's aliases have no compare-and-set of their own. A promotion names the champion it was
+decided against, refuses when that is no longer the champion, and reads its own write back; two
+pipelines cannot both win silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    RESOURCE_ALREADY_EXISTS,
+    RESOURCE_DOES_NOT_EXIST,
+    ErrorCode,
+)
+
+from airflow_mlops_provider.exceptions import ModelError, ParameterError, RegistryConflictError
+from airflow_mlops_provider.records import EvaluationReport, ModelRef, ModelVersionRef
+from airflow_mlops_provider.steps.track import quoted
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+PROFILE_TAG = "mlops.profile_uri"
+BASELINE_TAG = "mlops.baseline."
+_ABSENT = {ErrorCode.Name(code) for code in (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)}
+
+
+def register_model(
+    client: MlflowClient,
+    model: ModelRef,
+    *,
+    name: str,
+    tags: Mapping[str, str] | None = None,
+) -> ModelVersionRef:
+    """Register a model, or find the version it already has; make it the challenger.
+
+    The first version under a name becomes the champion at once: there is nothing to challenge.
+    """
+    _ensure_registered_model(client, name)
+    version = _version_of(client, name, model.model_id) or client.create_model_version(
+        name, model.model_uri, run_id=model.run_id, model_id=model.model_id
+    )
+    for key, value in (tags or {}).items():
+        client.set_model_version_tag(name, version.version, key, str(value))
+    champion = find_version(client, name, CHAMPION)
+    if champion is None:
+        client.set_registered_model_alias(name, CHAMPION, version.version)
+    elif champion.version != str(version.version):
+        client.set_registered_model_alias(name, CHALLENGER, version.version)
+    return _ref(client, name, str(version.version))
+
+
+def monitoring_tags(report: EvaluationReport | None, profile_uri: str | None) -> dict[str, str]:
+    """Return the tags by which monitoring knows what a version promised and learned from."""
+    metrics = report.metrics if report else {}
+    tags = {f"{BASELINE_TAG}{name}": repr(metric.value) for name, metric in metrics.items()}
+    return tags | ({PROFILE_TAG: profile_uri} if profile_uri else {})
+
+
+def find_version(client: MlflowClient, name: str, alias: str) -> ModelVersionRef | None:
+    """Return the version that carries ``alias``, or None."""
+    try:
+        return _ref(client, name, client.get_model_version_by_alias(name, alias).version)
+    except MlflowException as error:
+        if error.error_code in _ABSENT:
+            return None
+        raise
+
+
+def resolve_version(client: MlflowClient, model: str) -> ModelVersionRef | None:
+    """Return the version that ``models:/name@alias`` or ``models:/name/3`` names, or None."""
+    path = model.removeprefix("models:/")
+    name, at, alias = path.partition("@")
+    if at:
+        return find_version(client, name, alias)
+    name, slash, version = path.partition("/")
+    if not slash or not version.isdigit():
+        raise ParameterError.of(
+            "model", "the registry", "like 'models:/name@alias' or 'models:/name/3'", model
+        )
+    try:
+        return _ref(client, name, version)
+    except MlflowException as error:
+        if error.error_code in _ABSENT:
+            return None
+        raise
+
+
+def model_uri(client: MlflowClient, model: ModelRef | str, *, optional: bool) -> str | None:
+    """Return the URI of a model, with a registry alias resolved to its version.
+
+    Returns:
+        None when ``optional`` and the registry has no such version.
+
+    Raises:
+        ModelError: the registry has no such version.
+    """
+    if not isinstance(model, str):
+        return model.model_uri
+    if not model.startswith("models:/") or model.startswith("models:/m-"):
+        return model
+    version = resolve_version(client, model)
+    if version is None and not optional:
+        raise ModelError(
+            f"Expected a version at {model!r} in the registry, found none. Check the name and "
+            "the alias, or register a model first."
+        )
+    return version.model_uri if version else None
+
+
+def promote_version(
+    client: MlflowClient, version: ModelVersionRef, *, expected_champion: str | None
+) -> ModelVersionRef:
+    """Make a version the champion, and the champion the ``previous``.
+
+    Args:
+        client: Of the registry.
+        version: Who becomes champion.
+        expected_champion: The champion's version number when the decision was taken; None if
+            there was none. Promoting the champion again changes nothing.
+
+    Raises:
+        RegistryConflictError: another version is champion by now, or won the race.
+    """
+    name = version.name
+    current = find_version(client, name, CHAMPION)
+    found = current.version if current else None
+    if found == version.version:
+        return _ref(client, name, version.version)
+    if found != expected_champion:
+        raise RegistryConflictError(
+            f"Expected version {expected_champion} of {name!r} to be champion, found {found}. "
+            "Another pipeline promoted meanwhile: evaluate against the new champion."
+        )
+    if found is not None:
+        client.set_registered_model_alias(name, PREVIOUS, found)
+    client.set_registered_model_alias(name, CHAMPION, version.version)
+    challenger = find_version(client, name, CHALLENGER)
+    if challenger and challenger.version == version.version:
+        client.delete_registered_model_alias(name, CHALLENGER)
+    return _confirmed(client, version)
+
+
+def _confirmed(client: MlflowClient, version: ModelVersionRef) -> ModelVersionRef:
+    winner = find_version(client, version.name, CHAMPION)
+    if winner is None or winner.version != version.version:
+        raise RegistryConflictError(
+            f"Version {version.version} of {version.name!r} was promoted, but "
+            f"{winner.version if winner else 'no version'} is champion now: a rival promotion "
+            "won. Run the delivery again."
+        )
+    return winner
+
+
+def _ensure_registered_model(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+
+
+def _version_of(client: MlflowClient, name: str, model_id: str) -> ModelVersion | None:
+    versions = client.search_model_versions(f"name = {quoted(name)}")
+    return next((found for found in versions if _model_id(found) == model_id), None)
+
+
+def _model_id(version: ModelVersion) -> str | None:
+    """Return the logged model behind a version; stores in SQL keep it only in the source."""
+    if version.model_id:
+        return str(version.model_id)
+    source = version.source or ""
+    return source.removeprefix("models:/") if source.startswith("models:/m-") else None
+
+
+def _ref(client: MlflowClient, name: str, version: str | int) -> ModelVersionRef:
+    found = client.get_model_version(name, str(version))
+    return ModelVersionRef(
+        name=name,
+        version=str(found.version),
+        model_uri=f"models:/{name}/{found.version}",
+        model_id=_model_id(found),
+        run_id=found.run_id,
+        aliases=sorted(found.aliases),
+        tags=dict(found.tags),
+    )

@@ -1,0 +1,198 @@
+"""Fit a scikit-learn estimator on a dataset and log it to MLflow so that it can be served.
+
+The model is saved with skops, which loads no code that was not trusted by name; its
+requirements are the versions it was fitted with, so that MLflow need not start a process to
+infer them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy as np
+from mlflow.data.dataset_source_registry import resolve_dataset_source
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.models import infer_signature
+from sklearn.base import is_classifier
+
+from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError
+from airflow_mlops_provider.records import DatasetRef, ModelRef
+from airflow_mlops_provider.steps.skops_io import dumps, get_untrusted_types
+from airflow_mlops_provider.steps.snapshot import read_dataset
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.base import BaseEstimator
+
+    from airflow_mlops_provider.steps.track import TaskRun
+
+REQUIREMENTS = ("scikit-learn", "pandas", "numpy", "scipy", "skops")
+TRUSTED = ("sklearn.", "numpy.", "functools.partial")
+"""Whose types a saved model may hold; the function inside a partial is audited by itself."""
+_DIGEST_LENGTH = 36  # what MLflow accepts
+_SAMPLE_ROWS = 5
+
+
+def train_model(
+    dataset: DatasetRef,
+    estimator: str | Callable[..., Any],
+    *,
+    run: TaskRun,
+    features: Sequence[str],
+    target: str,
+    params: Mapping[str, Any] | None = None,
+    trusted_types: Sequence[str] = (),
+) -> ModelRef:
+    """Fit ``estimator(**params)`` on ``dataset`` and log it to ``run``.
+
+    Args:
+        dataset: Rows to learn from; those without a target are left out.
+        estimator: A scikit-learn class, or a factory of an estimator, or the import path of one.
+        run: The open MLflow run.
+        features: Columns the model sees, in this order.
+        target: Column it learns to predict.
+        params: Keyword arguments of ``estimator``.
+        trusted_types: Full names of classes outside scikit-learn and numpy that the saved model
+            may contain.
+
+    Raises:
+        DataError: a column is missing, or no row has a target.
+        ParameterError: the estimator cannot be built.
+        ModelError: the model contains types that nobody trusted.
+    """
+    model = build_estimator(estimator, params or {})
+    rows, labels = labelled_rows(dataset, features, target)
+    with mlflow.start_run(run_id=run.run_id):
+        mlflow.log_params(_log_params(estimator, params, target, features))
+        _log_input(dataset, rows)
+        model.fit(rows, labels)
+        logged = _log_model(model, rows, trusted_types)
+        metrics = {
+            "train_rows": float(len(rows)),
+            "train_unlabelled": float(dataset.n_rows - len(rows)),
+        }
+        mlflow.log_metrics(metrics, model_id=logged.model_id)
+    return ModelRef(
+        model_uri=logged.model_uri,
+        model_id=str(logged.model_id),
+        run_id=run.run_id,
+        target=target,
+        features=list(features),
+        params=dict(params or {}),
+        metrics=metrics,
+        train_hash=dataset.logical_hash,
+    )
+
+
+def build_estimator(estimator: str | Callable[..., Any], params: Mapping[str, Any]) -> Any:
+    """Call ``estimator``, imported first if it is a path, with ``params``."""
+    factory = _import(estimator) if isinstance(estimator, str) else estimator
+    try:
+        built = factory(**params)
+    except TypeError as error:
+        raise ParameterError(
+            f"Expected params that {estimator!r} takes, got {sorted(params)}: {error}."
+        ) from error
+    if not hasattr(built, "fit"):
+        raise ParameterError.of("estimator", "train", "something with a fit method", built)
+    return built
+
+
+def labelled_rows(
+    dataset: DatasetRef, features: Sequence[str], target: str
+) -> tuple[pd.DataFrame, pd.Series[Any]]:
+    """Return the features, shape (n, k), and the target, shape (n,), of the labelled rows."""
+    missing = [name for name in (*features, target) if name not in dataset.columns]
+    if missing:
+        raise DataError(
+            f"Expected columns {missing} in dataset {dataset.name!r}, got "
+            f"{sorted(dataset.columns)}. Correct `features` or `target`, or the step before."
+        )
+    frame = read_dataset(dataset, columns=[*features, target])
+    frame = frame[frame[target].notna()]
+    if frame.empty:
+        raise DataError(
+            f"Expected labels in column {target!r} of dataset {dataset.name!r}, got none in "
+            f"{dataset.n_rows} rows. Wait for labels, or choose another window."
+        )
+    labels = frame[target]
+    if labels.dtype == object or str(labels.dtype) == "boolean":
+        labels = labels.astype(int)
+    return frame[list(features)], labels
+
+
+def _import(path: str) -> Callable[..., Any]:
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ParameterError.of(
+            "estimator", "train", "the import path of an estimator or a factory", path
+        ) from error
+    if not callable(found):
+        raise ParameterError.of("estimator", "train", "callable", path)
+    return found  # type: ignore[no-any-return]  # an imported name has no type
+
+
+def _log_params(
+    estimator: Any, params: Mapping[str, Any] | None, target: str, features: Sequence[str]
+) -> dict[str, Any]:
+    name = estimator if isinstance(estimator, str) else getattr(estimator, "__name__", "callable")
+    return {**(params or {}), "estimator": name, "target": target, "n_features": len(features)}
+
+
+def _log_input(dataset: DatasetRef, rows: pd.DataFrame) -> None:
+    """Tie the run to its data; the digest is ours, MLflow's own reads only the first rows."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a path fits two kinds of source alike
+        source = resolve_dataset_source(dataset.uri)
+    data = MetaDataset(  # type: ignore[abstract]  # MLflow itself makes it so
+        source,
+        name=dataset.name,
+        digest=dataset.logical_hash[:_DIGEST_LENGTH],
+        schema=infer_signature(_nullable(rows.head(_SAMPLE_ROWS))).inputs,
+    )
+    tags = {
+        "sha256": dataset.file_hash,
+        "n_rows": str(dataset.n_rows),
+        "schema_hash": dataset.schema_hash,
+    }
+    mlflow.log_input(data, context="training", tags=tags)
+
+
+def _log_model(model: BaseEstimator, rows: pd.DataFrame, trusted_types: Sequence[str]) -> Any:
+    sample = rows.head(_SAMPLE_ROWS)
+    predict = "predict_proba" if is_classifier(model) else "predict"
+    return mlflow.sklearn.log_model(
+        model,
+        name="model",
+        signature=infer_signature(_nullable(sample), np.asarray(getattr(model, predict)(sample))),
+        pyfunc_predict_fn=predict,
+        pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+        serialization_format="skops",
+        skops_trusted_types=_trusted(model, trusted_types),
+    )
+
+
+def _nullable(sample: pd.DataFrame) -> pd.DataFrame:
+    """Widen whole numbers to floats, because a missing value may come at serving time."""
+    numbers = sample.select_dtypes(include=["integer", "bool"]).columns
+    return sample.astype(dict.fromkeys(numbers, float))
+
+
+def _trusted(model: BaseEstimator, trusted_types: Sequence[str]) -> list[str]:
+    unknown = get_untrusted_types(data=dumps(model))
+    foreign = [
+        name for name in unknown if not name.startswith(TRUSTED) and name not in trusted_types
+    ]
+    if foreign:
+        raise ModelError(
+            f"The model contains types that are not trusted: {foreign}. Name them in "
+            "`trusted_types` if you know them, because loading a model runs their code."
+        )
+    return list(unknown)

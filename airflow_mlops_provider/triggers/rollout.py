@@ -1,0 +1,99 @@
+"""Drive a rollout from the triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_mlops_provider.exceptions import MlopsError, PermanentError
+from airflow_mlops_provider.hooks.serving import ServingHook
+
+if TYPE_CHECKING:
+    from airflow_mlops_provider.steps.rollout import Driver
+
+
+class RolloutTrigger(BaseTrigger):
+    """Tick a rollout until it ends, and hand its verdict to the task.
+
+    All state lives on the serving host, so a trigger that is moved to another triggerer goes on
+    from there.
+
+    Args:
+        endpoint: Name of the endpoint.
+        plan: The ``CanaryPlan`` as a dict.
+        serving_conn_id: Connection of the serving host.
+    """
+
+    def __init__(self, *, endpoint: str, plan: dict[str, Any], serving_conn_id: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # as Airflow wrote it
+        self.endpoint = endpoint
+        self.plan = plan
+        self.serving_conn_id = serving_conn_id
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what makes this trigger anew elsewhere."""
+        arguments = {
+            "endpoint": self.endpoint,
+            "plan": self.plan,
+            "serving_conn_id": self.serving_conn_id,
+        }
+        return "airflow_mlops_provider.triggers.rollout.RolloutTrigger", arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield one event: ``{"verdict": ...}``, or ``{"error": ..., "permanent": ...}``."""
+        try:
+            yield TriggerEvent({"verdict": await self._verdict()})
+        except MlopsError as error:
+            permanent = isinstance(error, PermanentError)
+            yield TriggerEvent({"error": str(error), "permanent": permanent})
+
+    async def on_kill(self) -> None:
+        """Roll back if a person marked the task failed; a cleared task goes on by itself."""
+        if await asyncio.to_thread(self._marked_failed):
+            self.log.warning("The task was marked failed: rolling back %s", self.endpoint)
+            await asyncio.to_thread(self._abort)
+
+    async def _verdict(self) -> dict[str, Any]:
+        driver = await asyncio.to_thread(self._driver)
+        told = ""
+        while True:
+            state = await asyncio.to_thread(driver.tick, time.time())
+            line = state.describe() if state else "the serving host does not answer, trying on"
+            if line != told:
+                self.log.info("Rollout: %s", line)
+                told = line
+            if state and state.ended:
+                return state.verdict(self.endpoint).to_xcom()
+            await asyncio.sleep(driver.plan.interval_seconds)
+
+    def _driver(self) -> Driver:
+        from airflow_mlops_provider.steps.rollout import Driver
+        from airflow_mlops_provider.steps.rollout_plan import CanaryPlan
+
+        # Runs in a thread: there the triggerer lends its event loop to a synchronous
+        # get_connection, which would block that loop if called on it.
+        client = ServingHook(self.serving_conn_id).get_conn()
+        return Driver(client, self.endpoint, CanaryPlan.from_xcom(self.plan))
+
+    def _abort(self) -> None:
+        from airflow_mlops_provider.steps.rollout import abort
+
+        driver = self._driver()
+        reason = "the task was marked failed"
+        abort(driver.target, self.endpoint, driver.plan, reason, time.time())
+
+    def _marked_failed(self) -> bool:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        ti = self.task_instance
+        if ti is None:
+            return False
+        states = RuntimeTaskInstance.get_task_states(
+            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+        )
+        key = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
+        return bool(states.get(ti.run_id, {}).get(key) == "failed")

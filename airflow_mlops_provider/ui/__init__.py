@@ -1,0 +1,1 @@
+"""Pages served by Airflow's API server, for logged-in users only."""

@@ -1,0 +1,18 @@
+"""Names and places that the DAG files share. Imported at every parse: keep it light."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from airflow_mlops_provider.hooks.settings import workspace_uri
+from airflow_mlops_provider.workspace import join
+
+MODEL = "flight_delay"
+CHAMPION, CHALLENGER = f"models:/{MODEL}@champion", f"models:/{MODEL}@challenger"
+ENDPOINT = "flight-delay"
+ESTIMATOR = "flights.model.delay_classifier"
+
+FEATURE_REPO = str(Path(__file__).parent / "feature_repo")
+FEATURE_SERVICE = "flight_delay_v1"
+SUITE = str(Path(__file__).parent / "suites" / "flights.yaml")
+LANDED_FLIGHTS = join(workspace_uri(), "landing", "flights", "*.parquet")

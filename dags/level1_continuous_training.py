@@ -1,0 +1,128 @@
+"""Level 1: the pipeline trains, judges, registers and deploys by itself.
+
+It runs for each month of the replayed year, when the live data drifted, when the champion
+degraded, and by hand. A challenger that passes the gate is served without traffic; the delivery
+DAG of level 2 gives it some.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from airflow.sdk import DAG, AssetAlias
+from airflow.timetables.assets import AssetOrTimeSchedule
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+from airflow_mlops_provider.assets import drift_asset, performance_asset
+from airflow_mlops_provider.operators import (
+    DeployModelOperator,
+    EvaluateModelOperator,
+    FeastApplyOperator,
+    FeastHistoricalFeaturesOperator,
+    FinishPipelineRunOperator,
+    ProfileDatasetOperator,
+    RegisterModelOperator,
+    SnapshotDatasetOperator,
+    SplitDatasetOperator,
+    StartPipelineRunOperator,
+    TuneModelOperator,
+    ValidateDataOperator,
+    ValidateModelOperator,
+)
+from flights.columns import FEATURES, TARGET, TIME
+from flights.settings import (
+    CHAMPION,
+    ENDPOINT,
+    ESTIMATOR,
+    FEATURE_REPO,
+    FEATURE_SERVICE,
+    LANDED_FLIGHTS,
+    MODEL,
+    SUITE,
+)
+from flights.tasks import MONTH, build_features, choose_window
+
+with DAG(
+    "level1_continuous_training",
+    description="Continuous training of the flight-delay model",
+    schedule=AssetOrTimeSchedule(
+        timetable=CronDataIntervalTimetable("0 0 1 * *", "UTC"),
+        assets=drift_asset(ENDPOINT) | performance_asset(ENDPOINT),
+    ),
+    start_date=datetime(2013, 2, 1),
+    catchup=False,
+    max_active_runs=1,
+    params={"month": MONTH},
+    doc_md=__doc__,
+    tags=["mlops", "level-1", "flights"],
+):
+    start_run = StartPipelineRunOperator(task_id="start_run")
+    finish_run = FinishPipelineRunOperator(task_id="finish_run")
+
+    with finish_run.as_teardown(setups=start_run):
+        window = choose_window()
+        snapshot = SnapshotDatasetOperator(
+            task_id="snapshot",
+            name="flights",
+            source=LANDED_FLIGHTS,
+            time_column=TIME,
+            window_start=window["start"],
+            window_end=window["end"],
+        )
+        validate = ValidateDataOperator(
+            task_id="validate_data", dataset=snapshot.output, suite=SUITE
+        )
+        apply = FeastApplyOperator(task_id="apply_features", repo_path=FEATURE_REPO)
+        features = FeastHistoricalFeaturesOperator(
+            task_id="join_features",
+            repo_path=FEATURE_REPO,
+            entities=snapshot.output,
+            feature_service=FEATURE_SERVICE,
+            name="training_set",
+        )
+        split = SplitDatasetOperator(task_id="split", dataset=features.output, column=TIME)
+        profile = ProfileDatasetOperator(
+            task_id="profile", dataset=split.output["train"], columns=FEATURES
+        )
+        tune = TuneModelOperator(
+            task_id="tune_and_train",
+            dataset=split.output["train"],
+            estimator=ESTIMATOR,
+            features=FEATURES,
+            target=TARGET,
+            search_space={
+                "learning_rate": {"type": "float", "low": 0.03, "high": 0.3, "log": True},
+                "max_leaf_nodes": {"type": "int", "low": 7, "high": 63, "log": True},
+            },
+            n_trials=4,
+        )
+        judged_on = {"dataset": split.output["test"], "target": TARGET, "slices": ["origin"]}
+        challenger = EvaluateModelOperator(
+            task_id="evaluate_challenger", model=tune.output, **judged_on
+        )
+        champion = EvaluateModelOperator(
+            task_id="evaluate_champion", model=CHAMPION, optional=True, **judged_on
+        )
+        gate = ValidateModelOperator(
+            task_id="gate",
+            challenger=challenger.output,
+            champion=champion.output,
+            mode="non_inferiority",
+            margin=0.01,
+            floors={"auc": 0.6},
+            slice_floor=0.55,
+        )
+        register = RegisterModelOperator(
+            task_id="register",
+            model=tune.output,
+            name=MODEL,
+            evaluation=challenger.output,
+            profile_uri=profile.output["profile_uri"],
+            outlets=[AssetAlias(f"{MODEL}-versions")],
+        )
+        deploy = DeployModelOperator(
+            task_id="deploy", model_version=register.output, endpoint=ENDPOINT
+        )
+
+        validate >> build_features() >> apply >> features
+        gate >> register

@@ -1,0 +1,30 @@
+"""Level 1: what has landed becomes features, and the newest of them go online."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from airflow.sdk import DAG
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+from airflow_mlops_provider.operators import FeastApplyOperator, FeastMaterializeOperator
+from flights.settings import FEATURE_REPO
+from flights.tasks import MONTH, build_features, choose_window
+
+with DAG(
+    "level1_feature_materialization",
+    description="Feature sources, feature registry and online store of the flights",
+    schedule=CronDataIntervalTimetable("0 0 1 * *", "UTC"),
+    start_date=datetime(2013, 2, 1),
+    catchup=False,
+    max_active_runs=1,
+    params={"month": MONTH},
+    doc_md=__doc__,
+    tags=["mlops", "level-1", "flights"],
+):
+    window = choose_window()
+    apply = FeastApplyOperator(task_id="apply_features", repo_path=FEATURE_REPO)
+    materialize = FeastMaterializeOperator(
+        task_id="materialize", repo_path=FEATURE_REPO, start=window["start"], end=window["end"]
+    )
+    build_features() >> apply >> materialize

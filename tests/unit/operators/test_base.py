@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+from airflow.sdk import Asset, AssetAlias
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_mlops_provider.exceptions import DataError, MlflowUnavailableError
+from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good, task_tags
+
+
+@pytest.mark.parametrize(
+    ("ours", "seen"),
+    [
+        (DataError("no column"), AirflowFailException),
+        (MlflowUnavailableError("down"), MlflowUnavailableError),
+    ],
+)
+def test_only_what_a_retry_cannot_mend_fails_for_good(ours, seen):
+    with pytest.raises(seen, match=str(ours)), failing_for_good():
+        raise ours
+
+
+def test_a_tracked_run_is_found_in_mlflow_by_the_task_it_belongs_to(context, workspace):
+    import mlflow
+
+    operator = MlopsOperator(task_id="t", experiment_name="a_dag")
+    with operator.tracked_run(context) as run:
+        pass
+    found = mlflow.MlflowClient().get_run(run.run_id)
+    assert found.info.status == "FINISHED"
+    assert task_tags(context).items() <= found.data.tags.items()
+
+
+def test_the_workspace_is_that_of_the_configuration_unless_given(workspace):
+    assert MlopsOperator(task_id="t").workspace_uri == workspace
+    assert MlopsOperator(task_id="t", workspace="s3://w").workspace_uri == "s3://w"
+
+
+def test_an_event_is_emitted_only_through_an_alias(context, dataset):
+    alias = AssetAlias("new-data")
+    asset = Asset("mlops-dataset://flights")
+    MlopsOperator(task_id="t", outlets=[asset]).emit_asset(context, asset, dataset)
+    assert not context["outlet_events"].__getitem__.called
+    MlopsOperator(task_id="u", outlets=[alias]).emit_asset(context, asset, dataset)
+    events = context["outlet_events"].__getitem__
+    events.assert_called_once_with(alias)
+    events.return_value.add.assert_called_once_with(asset, extra=dataset.to_xcom())

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from unittest.mock import MagicMock
+
+import pytest
+from airflow.sdk.exceptions import TaskDeferred
+
+from airflow_mlops_provider.sensors.endpoint import EndpointHealthSensor
+from airflow_mlops_provider.triggers import endpoint
+from airflow_mlops_provider.triggers.endpoint import EndpointHealthTrigger
+from tests.serving_fake import with_champion
+
+
+@pytest.fixture
+def target(monkeypatch):
+    fake = with_champion()
+    hook = MagicMock()
+    hook.return_value.get_conn.return_value = fake
+    monkeypatch.setattr(endpoint, "ServingHook", hook)
+    return fake
+
+
+def sensor(**changes):
+    return EndpointHealthSensor(task_id="t", endpoint="e", **changes)
+
+
+@pytest.mark.parametrize(("deployment", "serves"), [(None, True), ("v1", True), ("v2", False)])
+def test_it_looks_at_the_traffic(target, deployment, serves):
+    assert sensor(deployment=deployment).poke({}) is serves
+
+
+def test_a_host_that_is_down_may_still_come(target):
+    target.down = True
+    assert sensor().poke({}) is False
+
+
+def test_it_defers_only_when_it_has_to_wait(target):
+    assert sensor(deferrable=True).execute({}) is None
+    target.traffic = {}
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor(deferrable=True, poke_interval=7, timeout=70).execute({})
+    assert deferred.value.trigger.poke_interval == 7
+    assert deferred.value.timeout.total_seconds() == 70
+
+
+async def test_the_trigger_fires_once_the_endpoint_serves(target, monkeypatch):
+    trigger = EndpointHealthTrigger(
+        endpoint="e", deployment=None, poke_interval=5, serving_conn_id="c"
+    )
+    again = EndpointHealthTrigger(**trigger.serialize()[1])
+    target.traffic = {}
+
+    async def deploy(seconds):
+        target.traffic = {"v1": 100}
+
+    monkeypatch.setattr(endpoint.asyncio, "sleep", deploy)
+    assert [event.payload async for event in again.run()] == ["e"]
+
+
+def test_arguments_are_templates():
+    waiting = sensor(deployment="{{ x }}")
+    waiting.render_template_fields({"x": "v3"})
+    assert waiting.deployment == "v3"

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+from sklearn.tree import DecisionTreeClassifier
+
+from airflow_mlops_provider.exceptions import (
+    ModelError,
+    ParameterError,
+    RegistryConflictError,
+)
+from airflow_mlops_provider.records import EvaluationReport, Metric
+from airflow_mlops_provider.steps.register import (
+    find_version,
+    model_uri,
+    monitoring_tags,
+    promote_version,
+    register_model,
+    resolve_version,
+)
+from airflow_mlops_provider.steps.train import train_model
+
+
+@pytest.fixture
+def name(request):
+    return f"{request.node.name}'s model".replace("[", " ").replace("]", " ")
+
+
+@pytest.fixture
+def models(run, dataset):
+    arguments = {"run": run, "features": ["hour"], "target": "late"}
+    return [train_model(dataset, DecisionTreeClassifier, **arguments) for _ in range(3)]
+
+
+def test_a_model_is_registered_once(client, name, models):
+    first = register_model(client, models[0], name=name, tags={"team": "ops"})
+    again = register_model(client, models[0], name=name)
+    assert first == again
+    assert (first.version, first.aliases, first.tags) == ("1", ["champion"], {"team": "ops"})
+    assert first.model_id == models[0].model_id
+
+
+def test_the_next_model_becomes_the_challenger(client, name, models):
+    register_model(client, models[0], name=name)
+    second = register_model(client, models[1], name=name)
+    third = register_model(client, models[2], name=name)
+    assert second.aliases == third.aliases == ["challenger"]
+    assert find_version(client, name, "challenger").version == "3"
+    assert find_version(client, name, "champion").version == "1"
+
+
+def test_promotion_moves_all_three_aliases(client, name, models):
+    register_model(client, models[0], name=name)
+    second = register_model(client, models[1], name=name)
+    assert promote_version(client, second, expected_champion="1").aliases == ["champion"]
+    assert find_version(client, name, "previous").version == "1"
+    assert find_version(client, name, "challenger") is None
+
+
+def test_promoting_again_changes_nothing(client, name, models):
+    register_model(client, models[0], name=name)
+    second = register_model(client, models[1], name=name)
+    for _ in range(2):
+        promote_version(client, second, expected_champion="1")
+    assert find_version(client, name, "previous").version == "1"
+
+
+def test_a_promotion_decided_against_an_older_champion_is_refused(client, name, models):
+    register_model(client, models[0], name=name)
+    second = register_model(client, models[1], name=name)
+    third = register_model(client, models[2], name=name)
+    promote_version(client, third, expected_champion="1")
+    with pytest.raises(RegistryConflictError, match="found 3"):
+        promote_version(client, second, expected_champion="1")
+    assert find_version(client, name, "champion").version == "3"
+
+
+def test_versions_are_resolved_by_alias_and_number(client, name, models):
+    version = register_model(client, models[0], name=name)
+    assert resolve_version(client, f"models:/{name}@champion") == version
+    assert resolve_version(client, f"models:/{name}/1") == version
+    assert resolve_version(client, f"models:/{name}/9") is None
+    assert resolve_version(client, "models:/nobody@champion") is None
+
+
+@pytest.mark.parametrize("wrong", ["flight_delay", "models:/a/b", "models:/a"])
+def test_what_names_no_version_is_refused(client, wrong):
+    with pytest.raises(ParameterError, match="models:/name@alias"):
+        resolve_version(client, wrong)
+
+
+def test_a_missing_version_is_an_error_unless_optional(client, models):
+    assert model_uri(client, "models:/nobody@champion", optional=True) is None
+    with pytest.raises(ModelError, match="nobody@champion"):
+        model_uri(client, "models:/nobody@champion", optional=False)
+    assert model_uri(client, models[0], optional=False) == models[0].model_uri
+    assert model_uri(client, "models:/m-1", optional=False) == "models:/m-1"
+
+
+def test_a_version_keeps_what_monitoring_needs():
+    report = EvaluationReport(
+        model_uri="m",
+        dataset_uri="d",
+        task="classification",
+        metrics={"auc": Metric(value=0.7, low=None, high=None, n=9)},
+        slices=[],
+        predictions_uri="p",
+    )
+    assert monitoring_tags(report, "/w/profile.json") == {
+        "mlops.baseline.auc": "0.7",
+        "mlops.profile_uri": "/w/profile.json",
+    }
+    assert monitoring_tags(None, None) == {}

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_mlops_provider.exceptions import DataError, ParameterError
+from airflow_mlops_provider.steps.snapshot import (
+    logical_hash,
+    read_dataset,
+    schema_hash,
+    snapshot_dataset,
+    write_dataset,
+)
+
+DAYS = pd.date_range("2013-01-01", periods=6, freq="D", tz="UTC")
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "at": DAYS,
+            "n": [1, 2, None, 4, 5, 6],
+            "word": ["a", None, "b", "c", "nan", ""],
+            "flag": [True, False, True, False, True, False],
+        }
+    )
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> str:
+    return str(tmp_path / "workspace")
+
+
+def stored(workspace: str) -> list[str]:
+    return [path.name for path in Path(workspace).rglob("*") if path.is_file()]
+
+
+def test_snapshot_keeps_the_rows_of_the_half_open_window(
+    frame: pd.DataFrame, tmp_path: Path, workspace: str
+) -> None:
+    frame.to_parquet(tmp_path / "in.parquet")
+    ref = snapshot_dataset(
+        str(tmp_path / "in.parquet"),
+        name="d",
+        workspace=workspace,
+        time_column="at",
+        window_start="2013-01-02",
+        window_end="2013-01-04T01:00:00+01:00",
+        columns=["word", "at"],
+    )
+    assert read_dataset(ref)["word"].tolist() == [None, "b"]
+    assert ref.n_rows == 2
+    assert ref.columns == {"word": "string", "at": "timestamp[us, tz=UTC]"}
+    assert ref.window_end == "2013-01-04T00:00:00+00:00"
+    assert ref.uri == f"{workspace}/datasets/d/{ref.file_hash}.parquet"
+
+
+def test_snapshot_twice_is_one_file(frame: pd.DataFrame, tmp_path: Path, workspace: str) -> None:
+    frame.to_parquet(tmp_path / "in.parquet")
+    refs = [
+        snapshot_dataset(str(tmp_path / "in.parquet"), name="d", workspace=workspace)
+        for _ in range(2)
+    ]
+    assert refs[0] == refs[1]
+    assert stored(workspace) == [f"{refs[0].file_hash}.parquet"]
+
+
+@pytest.mark.parametrize("source", ["many", "many/*.parquet", "file://{}/many", "one.parquet"])
+def test_the_files_a_dataset_came_in_leave_no_trace(
+    frame: pd.DataFrame, tmp_path: Path, workspace: str, source: str
+) -> None:
+    (tmp_path / "many").mkdir()
+    frame.to_parquet(tmp_path / "one.parquet")
+    frame[:2].to_parquet(tmp_path / "many" / "b.parquet")
+    frame[2:].to_parquet(tmp_path / "many" / "a.parquet")
+    where = source.format(tmp_path) if "{}" in source else str(tmp_path / source)
+    whole = write_dataset(frame, "whole", workspace, "frame")
+    assert snapshot_dataset(where, name="d", workspace=workspace).logical_hash == whole.logical_hash
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".csv.zip"])
+def test_csv_is_read_with_its_types(tmp_path: Path, workspace: str, suffix: str) -> None:
+    path = tmp_path / f"in{suffix}"
+    pd.DataFrame({"at": DAYS, "n": range(6), "word": ["x", None] * 3}).to_csv(path, index=False)
+    ref = snapshot_dataset(
+        str(path), name="d", workspace=workspace, time_column="at", window_start="2013-01-05"
+    )
+    assert ref.n_rows == 2
+    assert ref.columns["n"] == "int64"
+    assert read_dataset(ref)["word"].tolist() == ["x", None]
+
+
+def bad_sources(folder: Path) -> dict[str, str]:
+    (folder / "empty.parquet").touch()
+    (folder / "empty.csv").touch()
+    (folder / "text.parquet").write_text("this is no Parquet at all")
+    (folder / "mixed").mkdir()
+    pd.DataFrame({"at": DAYS, "n": 1}).to_parquet(folder / "mixed" / "a.parquet")
+    pd.DataFrame({"at": DAYS, "n": "one"}).to_parquet(folder / "mixed" / "b.parquet")
+    pd.DataFrame({"at": ["soon"], "n": 1}).to_parquet(folder / "timeless.parquet")
+    pd.DataFrame({"at": DAYS[:0]}).to_parquet(folder / "rowless.parquet")
+    return {path.name: str(path) for path in folder.iterdir()} | {"missing": f"{folder}/missing"}
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("missing", "No file at .*missing"),
+        ("empty.parquet", "empty.parquet as Parquet"),
+        ("empty.csv", "empty.csv as CSV"),
+        ("text.parquet", "text.parquet as Parquet"),
+        ("mixed", "disagree about a column"),
+        ("timeless.parquet", "Column 'at' of .*timeless.parquet has type string"),
+        ("rowless.parquet", "No rows in .*rowless.parquet"),
+    ],
+)
+def test_bad_sources_are_named_and_leave_nothing(
+    tmp_path: Path, workspace: str, source: str, message: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(DataError, match=message):
+        snapshot_dataset(
+            bad_sources(tmp_path / "in")[source],
+            name="d",
+            workspace=workspace,
+            time_column="at",
+            window_start="2013-01-01",
+        )
+    assert stored(workspace) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"columns": ["at", "nonsense"]}, DataError, "no column.*nonsense"),
+        ({"time_column": "nonsense", "window_end": "2014"}, DataError, "no column.*nonsense"),
+        ({"time_column": "at", "window_start": "2014-01-01"}, DataError, "No rows.*2014"),
+        ({"window_start": "2014-01-01"}, ParameterError, "time_column"),
+        ({"time_column": "at", "window_start": "soon"}, ParameterError, "window_start.*'soon'"),
+        ({"name": "../d"}, ParameterError, "name.*a name of letters"),
+    ],
+)
+def test_bad_arguments_are_named(
+    frame: pd.DataFrame,
+    tmp_path: Path,
+    workspace: str,
+    arguments: dict[str, object],
+    error: type[Exception],
+    message: str,
+) -> None:
+    frame.to_parquet(tmp_path / "in.parquet")
+    with pytest.raises(error, match=message):
+        snapshot_dataset(
+            str(tmp_path / "in.parquet"), **{"name": "d", "workspace": workspace, **arguments}
+        )
+
+
+def test_a_frame_of_mixed_types_is_refused(workspace: str) -> None:
+    with pytest.raises(DataError, match=r"'d'.*column x"):
+        write_dataset(pd.DataFrame({"x": [1, "one"]}), "d", workspace, "frame")
+
+
+def test_nested_values_are_refused_by_name(workspace: str) -> None:
+    with pytest.raises(DataError, match=r"\['pairs'\]"):
+        write_dataset(pd.DataFrame({"pairs": [[1, 2], [3]]}), "d", workspace, "frame")
+
+
+def test_a_deleted_dataset_is_named(frame: pd.DataFrame, workspace: str) -> None:
+    ref = write_dataset(frame, "d", workspace, "frame")
+    Path(ref.uri).unlink()
+    with pytest.raises(DataError, match=f"{ref.file_hash}.parquet is gone"):
+        read_dataset(ref)
+
+
+def test_times_are_stored_in_microseconds(workspace: str) -> None:
+    ref = write_dataset(pd.DataFrame({"at": DAYS.as_unit("ns")}), "d", workspace, "frame")
+    assert pq.read_schema(ref.uri).field("at").type == pa.timestamp("us", tz="UTC")
+
+
+CHANGES = {
+    "a number": ("n", 0, 99.0),
+    "null for a number": ("n", 0, None),
+    "null for nan in text": ("word", 4, None),
+    "null for an empty text": ("word", 5, None),
+    "a flag": ("flag", 0, False),
+    "a moment": ("at", 0, DAYS[0] + pd.Timedelta(microseconds=1)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_any_changed_value_changes_the_logical_hash(frame: pd.DataFrame, change: str) -> None:
+    column, row, value = CHANGES[change]
+    changed = frame.copy()
+    changed.loc[row, column] = value
+    assert fingerprint(changed) != fingerprint(frame)
+
+
+def test_a_repeated_row_changes_the_logical_hash(frame: pd.DataFrame) -> None:
+    pair = pd.concat([frame, frame[:1], frame[:1]])
+    assert len({fingerprint(frame), fingerprint(pair), fingerprint(pair[:-1])}) == 3
+
+
+def test_the_schema_hash_knows_names_and_types_but_no_order() -> None:
+    schema = pa.schema([("a", pa.int64()), ("b", pa.string())])
+    assert schema_hash(schema) == schema_hash(pa.schema(reversed(list(schema))))
+    assert schema_hash(schema) != schema_hash(pa.schema([("a", pa.int32()), ("b", pa.string())]))
+    assert schema_hash(schema) != schema_hash(pa.schema([("a", pa.int64()), ("c", pa.string())]))
+
+
+def fingerprint(frame: pd.DataFrame) -> str:
+    return logical_hash(pa.Table.from_pandas(frame, preserve_index=False))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.none() | st.integers(-5, 5), st.none() | st.text(max_size=3), st.floats()),
+        min_size=1,
+    ),
+    st.data(),
+)
+def test_order_and_chunks_leave_the_logical_hash(
+    rows: list[tuple[object, ...]], data: st.DataObject
+) -> None:
+    order = data.draw(st.permutations(range(len(rows))))
+    cut = data.draw(st.integers(0, len(rows)))
+    schema = pa.schema([("n", pa.int64()), ("word", pa.string()), ("x", pa.float64())])
+    table = pa.Table.from_pylist([dict(zip(schema.names, r, strict=True)) for r in rows], schema)
+    moved = table.take(np.array(order)).select(["x", "word", "n"])
+    chunked = pa.concat_tables([moved[:cut], moved[cut:]])
+    assert logical_hash(chunked) == logical_hash(table)

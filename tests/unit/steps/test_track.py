@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+
+from airflow_mlops_provider.records import Metric
+from airflow_mlops_provider.steps.track import (
+    experiment_id,
+    find_run,
+    finish_pipeline_run,
+    start_pipeline_run,
+    task_run,
+)
+
+
+@pytest.fixture
+def pipeline(request):
+    return {"airflow.dag_id": "a_dag", "airflow.run_id": f"{request.node.name}'s"}
+
+
+def start(client, experiment, pipeline):
+    return start_pipeline_run(client, experiment, pipeline, name="r", extra_tags={"git": "abc"})
+
+
+def task(number: int) -> dict[str, str]:
+    return {"airflow.task_id": "train", "airflow.try_number": str(number)}
+
+
+def test_an_experiment_is_made_once(client):
+    first = experiment_id(client, "made once", None)
+    assert experiment_id(client, "made once", None) == first
+
+
+def test_a_retried_start_finds_its_run(client, experiment, pipeline):
+    first = start(client, experiment, pipeline)
+    assert start(client, experiment, pipeline) == first
+    assert client.get_run(first).data.tags["git"] == "abc"
+
+
+def test_a_task_run_is_nested_in_its_pipeline(client, experiment, pipeline):
+    parent = start(client, experiment, pipeline)
+    with task_run(client, experiment, pipeline, task(1), "train") as run:
+        run.log_record(Metric(value=1.0, low=None, high=None, n=3))
+        run.log_metrics({"auc": 0.5})
+    found = client.get_run(run.run_id)
+    assert found.data.tags["mlflow.parentRunId"] == parent
+    assert found.data.metrics == {"auc": 0.5}
+    assert found.info.status == "FINISHED"
+    assert [file.path for file in client.list_artifacts(run.run_id, "records")] == [
+        "records/Metric.json"
+    ]
+
+
+def test_each_attempt_has_a_run_and_a_resumed_one_keeps_it(client, experiment, pipeline):
+    ids = []
+    for attempt in (1, 1, 2):
+        with task_run(client, experiment, pipeline, task(attempt), "train") as run:
+            ids.append(run.run_id)
+    assert ids[0] == ids[1] != ids[2]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")]
+)
+def test_a_run_ends_as_its_task_did(client, experiment, pipeline, error, status):
+    def work():
+        with task_run(client, experiment, pipeline, task(1), "train"):
+            raise error
+
+    with pytest.raises(error):
+        work()
+    found = find_run(client, experiment, {**pipeline, **task(1)})
+    assert found.info.status == status
+
+
+def test_finishing_kills_what_was_left_open(client, experiment, pipeline):
+    parent = start(client, experiment, pipeline)
+    killed = task_run(client, experiment, pipeline, task(1), "train")
+    abandoned = killed.__enter__()
+    assert finish_pipeline_run(client, experiment, pipeline, "FAILED") == 1
+    assert client.get_run(abandoned.run_id).info.status == "KILLED"
+    assert client.get_run(parent).info.status == "FAILED"
+
+
+def test_finishing_what_never_started_is_no_error(client, experiment, pipeline):
+    assert finish_pipeline_run(client, experiment, pipeline, "FINISHED") == 0

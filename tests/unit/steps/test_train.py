@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import mlflow
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError
+from airflow_mlops_provider.records import ModelRef
+from airflow_mlops_provider.steps.snapshot import read_dataset
+from airflow_mlops_provider.steps.train import build_estimator, train_model
+
+FEATURES = ["hour", "origin"]
+
+
+def classifier(max_iter: int = 10):
+    columns = make_column_transformer((OneHotEncoder(), ["origin"]), remainder="passthrough")
+    return make_pipeline(columns, HistGradientBoostingClassifier(max_iter=max_iter))
+
+
+class Homemade(ClassifierMixin, BaseEstimator):
+    def fit(self, x, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, x):
+        return np.full((len(x), 2), 0.5)
+
+    def predict(self, x):
+        return np.zeros(len(x))
+
+
+def test_a_model_is_logged_with_data_signature_and_requirements(client, run, dataset):
+    model = train_model(
+        dataset, classifier, run=run, features=FEATURES, target="late", params={"max_iter": 5}
+    )
+    assert ModelRef.from_xcom(model.to_xcom()) == model
+    assert model.metrics == {"train_rows": 990.0, "train_unlabelled": 10.0}
+    info = mlflow.models.get_model_info(model.model_uri)
+    assert info.signature.inputs.input_names() == FEATURES
+    assert info.flavors["sklearn"]["serialization_format"] == "skops"
+    inputs = client.get_run(run.run_id).inputs.dataset_inputs
+    assert [(i.dataset.name, {t.key: t.value for t in i.tags}["sha256"]) for i in inputs] == [
+        ("flights", dataset.file_hash)
+    ]
+
+
+def test_the_logged_model_gives_probabilities(run, dataset):
+    model = train_model(dataset, classifier, run=run, features=FEATURES, target="late")
+    rows = read_dataset(dataset)[FEATURES].head(3)
+    scores = mlflow.pyfunc.load_model(model.model_uri).predict(rows)
+    assert scores.shape == (3, 2)
+    assert scores.sum(axis=1) == pytest.approx(1)
+
+
+def test_a_regressor_is_served_by_its_prediction(run, dataset):
+    model = train_model(
+        dataset, "sklearn.linear_model.LinearRegression", run=run, features=["hour"], target="late"
+    )
+    loaded = mlflow.pyfunc.load_model(model.model_uri)
+    assert loaded.predict(read_dataset(dataset)[["hour"]].head(3)).shape == (3,)
+
+
+def test_code_nobody_trusted_is_refused_by_name(run, dataset):
+    arguments = {"run": run, "features": ["hour"], "target": "late"}
+    with pytest.raises(ModelError, match=r"Homemade.*trusted_types"):
+        train_model(dataset, Homemade, **arguments)
+    name = f"{Homemade.__module__}.Homemade"
+    assert train_model(dataset, Homemade, **arguments, trusted_types=[name])
+
+
+@pytest.mark.parametrize(
+    ("features", "target", "said"),
+    [
+        (["hour", "altitude"], "late", r"\['altitude'\]"),
+        (["hour"], "early", r"\['early'\]"),
+        (["hour"], "empty", "got none in 1000 rows"),
+    ],
+)
+def test_missing_columns_and_labels_are_named(run, tmp_path, dataset, features, target, said):
+    from airflow_mlops_provider.steps.snapshot import write_dataset
+
+    frame = read_dataset(dataset).assign(empty=np.nan)
+    widened = write_dataset(frame, "flights", str(tmp_path), "test")
+    with pytest.raises(DataError, match=said):
+        train_model(widened, classifier, run=run, features=features, target=target)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "params", "said"),
+    [
+        ("sklearn.nowhere.Thing", {}, "import path"),
+        ("Thing", {}, "import path"),
+        ("sklearn.linear_model.LinearRegression", {"depth": 3}, "depth"),
+        (dict, {}, "fit method"),
+    ],
+)
+def test_an_estimator_that_cannot_be_built_is_said(estimator, params, said):
+    with pytest.raises(ParameterError, match=said):
+        build_estimator(estimator, params)
+
+
+def test_a_class_and_its_path_build_the_same():
+    assert isinstance(
+        build_estimator("sklearn.linear_model.LinearRegression", {}), LinearRegression
+    )

@@ -1,0 +1,27 @@
+import pytest
+
+from airflow_mlops_provider.links import MLFLOW_RUN_KEY, MlflowRunLink, mlflow_run_url
+
+
+@pytest.mark.parametrize(
+    ("tracking_uri", "expected"),
+    [
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000/#/experiments/3/runs/abc"),
+        ("https://mlflow.example.com/", "https://mlflow.example.com/#/experiments/3/runs/abc"),
+        ("sqlite:////tmp/mlflow.db", None),
+    ],
+)
+def test_the_page_of_a_run(tracking_uri, expected):
+    assert mlflow_run_url(tracking_uri, "3", "abc") == expected
+
+
+def test_the_link_is_read_where_the_task_pushed_it(monkeypatch):
+    from airflow.sdk.execution_time.xcom import XCom
+
+    pushed = {MLFLOW_RUN_KEY: "http://mlflow/run"}
+    monkeypatch.setattr(XCom, "get_value", lambda ti_key, key: pushed.get(key))
+    link = MlflowRunLink()
+    assert link.xcom_key == MLFLOW_RUN_KEY
+    assert link.get_link(None, ti_key=None) == "http://mlflow/run"
+    pushed.clear()
+    assert link.get_link(None, ti_key=None) == ""
