@@ -156,9 +156,7 @@ class Evidence:
         a small weight does not hold a rollout; for latency an estimate beyond the margin.
         """
         slower = self.latency.difference
-        return self.errors.log_e_value > _threshold(plan) / 2 or (
-            slower is not None and slower > math.log1p(plan.latency_margin)
-        )
+        return self.errors.log_e_value > _threshold(plan) / 2 or self._matters(plan, slower)
 
     def summary(self) -> dict[str, Any]:
         """Return the step's counts and the tests' state as a few JSON numbers."""
@@ -177,6 +175,14 @@ class Evidence:
         if look.requests == 0:
             return self.failing_streak
         return self.failing_streak + look.errors if look.errors == look.requests else 0
+
+    def _matters(self, plan: CanaryPlan, slower: float | None) -> bool:
+        """Tell whether a difference of log latency is beyond the margin and the slack."""
+        if slower is None or self.seen is None or slower <= math.log1p(plan.latency_margin):
+            return False
+        champion = self.seen.champion.latency
+        typical = math.exp(champion.mean) if champion.n else 0.0
+        return typical * math.expm1(slower) > plan.latency_slack_ms
 
     def _broken_guardrail(self, plan: CanaryPlan) -> str | None:
         candidate = self.step.candidate
@@ -205,7 +211,7 @@ class Evidence:
                 f"{math.exp(_threshold(plan)):g})"
             )
         slower = self.latency.lower_bound(plan.alpha / _METRICS)
-        if slower is not None and slower > math.log1p(plan.latency_margin):
+        if slower is not None and self._matters(plan, slower):
             return (
                 f"the candidate is at least {math.expm1(slower):.0%} slower than the champion, "
                 f"{plan.latency_margin:.0%} is allowed"

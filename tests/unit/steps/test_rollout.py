@@ -116,6 +116,19 @@ def test_a_candidate_that_breaks_while_baking_is_rolled_back():
     assert target.traffic == {"v1": 100}
 
 
+@pytest.mark.parametrize(("slack", "end"), [(10, "SUCCEEDED"), (1, "ROLLED_BACK")])
+def test_slower_by_less_than_the_slack_is_not_blamed(slack, end):
+    target = with_champion()
+    chosen = plan(latency_slack_ms=slack)
+    state, _ = drive(target, chosen, latency_ms={"v1": 2.0, "v2": 5.0})
+    assert state.state == end
+
+
+def test_a_step_lasts_its_minimum():
+    state, _ = drive(with_champion(), plan(step_min_seconds=70))
+    assert all(step["seconds"] >= 70 for step in state.steps if step["state"] == "STEP")
+
+
 def test_a_latency_spike_of_everybody_is_not_held_against_the_candidate():
     target = with_champion()
 
