@@ -88,6 +88,7 @@ def monitor_model(
     *,
     endpoint: str,
     profile_uri: str | None = None,
+    max_drifted_share: float = 0.3,
     baseline: Mapping[str, Any] | Metric | float | None = None,
     score_column: str = "score",
     label_column: str = LABEL,
@@ -106,6 +107,7 @@ def monitor_model(
         labelled: The predictions whose labels came, from :func:`join_labels`.
         endpoint: Name of the endpoint, for the report.
         profile_uri: Drift profile of the training data; without it drift is not looked at.
+        max_drifted_share: From this share of drifted features on, the inputs drifted.
         baseline: The AUC the model was promoted with: a number or a ``Metric``.
         score_column: Column of ``labelled`` with the score of class 1.
         label_column: Column of ``labelled`` with the truth, 0 or 1.
@@ -121,7 +123,7 @@ def monitor_model(
     expected = _checked(baseline, max_drop, min_rows)
     live = _live(_read_predictions(predictions, _LOG_COLUMNS), model_uri)
     traffic = _traffic(live)
-    drift, drift_finding = _drift(live, predictions.uri, profile_uri)
+    drift, drift_finding = _drift(live, predictions.uri, profile_uri, max_drifted_share)
     scored = _scored(labelled, score_column, label_column, model_uri)
     performance, finding = _performance(scored, expected, max_drop, min_rows)
     findings = [traffic.finding, drift_finding, finding]
@@ -194,7 +196,7 @@ def _traffic(live: pd.DataFrame) -> _Traffic:
 
 
 def _drift(
-    live: pd.DataFrame, uri: str, profile_uri: str | None
+    live: pd.DataFrame, uri: str, profile_uri: str | None, max_share: float
 ) -> tuple[DriftReport | None, _Finding]:
     if profile_uri is None:
         return None, _Finding("Drift was not looked at: no profile of the training data was given.")
@@ -202,7 +204,12 @@ def _drift(
     inputs = rows[[name for name in rows.columns if name.startswith(INPUT)]]
     if inputs.empty:
         return None, _Finding("Drift was not looked at: no live prediction was answered.")
-    report = detect_drift(inputs.rename(columns=lambda name: name.removeprefix(INPUT)), profile_uri)
+    report = detect_drift(
+        inputs.rename(columns=lambda name: name.removeprefix(INPUT)),
+        profile_uri,
+        max_share=max_share,
+        dataset_uri=uri,
+    )
     drifted = [item.feature for item in report.features if item.status == "drifted"]
     names = ", ".join(drifted[:_SHOWN]) + (", ..." if len(drifted) > _SHOWN else "")
     reason = (
