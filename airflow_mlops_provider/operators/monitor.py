@@ -10,7 +10,7 @@ from airflow_mlops_provider.assets import drift_asset, performance_asset
 from airflow_mlops_provider.exceptions import ServingUnavailableError
 from airflow_mlops_provider.hooks.serving import ServingHook
 from airflow_mlops_provider.operators.base import MlopsOperator
-from airflow_mlops_provider.records import DatasetRef, PredictionBatchRef
+from airflow_mlops_provider.records import DatasetRef, ModelVersionRef, PredictionBatchRef
 from airflow_mlops_provider.workspace import join
 
 if TYPE_CHECKING:
@@ -161,6 +161,8 @@ class MonitorModelOperator(MlopsOperator):
         endpoint: Name of the endpoint.
         predictions: The ``PredictionBatchRef`` of its compacted log.
         labelled: The ``DatasetRef`` of labelled predictions; None if no label has come.
+        model_version: The ``ModelVersionRef`` to look at; it knows its ``profile_uri``,
+            ``baseline`` and ``model_uri``, which need not be given then.
         profile_uri: Drift profile of the training data; without it drift is not looked at.
         max_drifted_share: From this share of drifted features on, the inputs drifted.
         baseline: The AUC the model was promoted with: a number or a ``Metric``.
@@ -176,6 +178,7 @@ class MonitorModelOperator(MlopsOperator):
         "endpoint",
         "predictions",
         "labelled",
+        "model_version",
         "profile_uri",
         "max_drifted_share",
         "baseline",
@@ -192,6 +195,7 @@ class MonitorModelOperator(MlopsOperator):
         endpoint: str,
         predictions: Any,
         labelled: Any = None,
+        model_version: Any = None,
         profile_uri: str | None = None,
         max_drifted_share: float = 0.3,
         baseline: Any = None,
@@ -206,6 +210,7 @@ class MonitorModelOperator(MlopsOperator):
         self.endpoint = endpoint
         self.predictions = predictions
         self.labelled = labelled
+        self.model_version = model_version
         self.profile_uri = profile_uri
         self.max_drifted_share = max_drifted_share
         self.baseline = baseline
@@ -218,21 +223,24 @@ class MonitorModelOperator(MlopsOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Report, publish the report and emit its signals."""
         from airflow_mlops_provider.steps.monitor import monitor_model
+        from airflow_mlops_provider.steps.register import Promise, promise_of
         from airflow_mlops_provider.steps.reports import publish_report, shortened
 
         with self.tracked_run(context) as run:
+            version = self.model_version
+            known = promise_of(ModelVersionRef.from_xcom(version)) if version else Promise()
             report = monitor_model(
                 PredictionBatchRef.from_xcom(self.predictions),
                 DatasetRef.from_xcom(self.labelled) if self.labelled else None,
                 endpoint=self.endpoint,
-                profile_uri=self.profile_uri or None,
+                profile_uri=self.profile_uri or known.profile_uri,
                 max_drifted_share=float(self.max_drifted_share),
-                baseline=self.baseline,
+                baseline=known.baseline if self.baseline is None else self.baseline,
                 score_column=self.score_column,
                 label_column=self.label_column,
                 max_drop=float(self.max_drop),
                 min_rows=int(self.min_rows),
-                model_uri=self.model_uri or None,
+                model_uri=self.model_uri or known.model_uri,
             )
             run.log_record(report)
             run.log_metrics({name: metric.value for name, metric in report.performance.items()})

@@ -7,9 +7,14 @@ from typing import Any
 
 from airflow.sdk import Param, task
 from airflow.sdk.exceptions import AirflowSkipException
+from airflow.timetables.trigger import CronTriggerTimetable
+from dateutil.relativedelta import relativedelta
 
 MONTH = Param(None, type=["null", "string"], description="Newest month, like 2013-02")
 """The form field of the month; empty means the data interval's, else the newest that landed."""
+
+MONTHLY = CronTriggerTimetable("0 0 1 * *", timezone="UTC", interval=relativedelta(months=1))
+"""When a month is over, with that month as the data interval."""
 
 
 @task
