@@ -7,8 +7,6 @@ what the champion learned from and promised. A signal wakes ``level1_continuous_
 from __future__ import annotations
 
 from airflow.sdk import DAG, AssetAlias
-from flights.columns import ENTITY, TARGET
-from flights.settings import CHAMPION, ENDPOINT, LANDED_FLIGHTS
 
 from airflow_mlops_provider.operators import (
     CompactPredictionLogOperator,
@@ -19,6 +17,8 @@ from airflow_mlops_provider.operators import (
     SnapshotDatasetOperator,
     StartPipelineRunOperator,
 )
+from flights.columns import ENTITY, TARGET
+from flights.settings import CHAMPION, ENDPOINT, LANDED_FLIGHTS
 
 with DAG(
     "level1_monitoring",
