@@ -99,14 +99,15 @@ class RolloutState(Record):
 
     def describe(self) -> str:
         """Say in a line where the rollout stands."""
+        line = f"{self.state}, {self.candidate} at {self.weight} %"
+        if self.reason:
+            return f"{line}: {self.reason}"
         seen = self.evidence.summary()
-        line = (
-            f"{self.state} at {self.weight} %: {self.candidate} answered "
-            f"{seen['candidate_requests']} requests with {seen['candidate_errors']} errors, "
-            f"{self.champion} {seen['champion_requests']} with {seen['champion_errors']}; "
-            f"e-value {seen['error_e_value']:g}"
+        return (
+            f"{line}: it answered {seen['candidate_requests']} requests with "
+            f"{seen['candidate_errors']} errors, {self.champion} {seen['champion_requests']} with "
+            f"{seen['champion_errors']}; e-value {seen['error_e_value']:g}"
         )
-        return f"{line}; {self.reason}" if self.reason else line
 
     def _filed(self, now: float) -> dict[str, Any]:
         return {

@@ -390,6 +390,19 @@ def test_the_document_is_json_and_forgives_what_the_host_adds():
     assert len(json.dumps(document)) < 10_000
 
 
+def test_a_line_says_where_it_stands():
+    target = with_champion()
+    until(target, "STEP")
+    target.count("v2", 20, errors=1)
+    assert "v2 at 10 %: it answered 20 requests with 1 errors" in (
+        tick(target, "e", plan(), 20).describe()
+    )
+    target.expire_lease()
+    assert (
+        tick(target, "e", plan(), 30).describe() == "ROLLED_BACK, v2 at 10 %: lease expired: test"
+    )
+
+
 @pytest.mark.parametrize("state", ["PAUSED", "SUCCEEDED", "ROLLED_BACK", "ROLLBACK_FAILED"])
 def test_nothing_is_decided_after_the_end(state):
     ended = replace(begin(with_champion(), "e", plan(), 0), state=state)
