@@ -59,8 +59,9 @@ def compact_log(
     """Gather the closed segments of a prediction log as one Parquet file.
 
     Inputs become columns ``input.<name>``, a numeric output the column ``score`` (of class
-    probabilities the last); any other output is kept as JSON text in ``output``. Rows are unique
-    in ``request_id``, ``row``, ``deployment`` and ``attempt``, and sorted by time.
+    probabilities the last); any other output is kept as JSON text in ``output``, and so are, in
+    ``refused_inputs``, inputs that were answered with a client error (4xx). Rows are unique in
+    ``request_id``, ``row``, ``deployment`` and ``attempt``, and sorted by time.
 
     Args:
         log_folder: URI of the folder with the log's ``*.jsonl`` files; others are ignored.

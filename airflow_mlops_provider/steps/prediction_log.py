@@ -32,6 +32,7 @@ SCHEMA = pa.schema(
         "latency_ms": pa.float64(),
         "attempt": pa.int64(),
         "shadow": pa.bool_(),
+        "refused_inputs": pa.string(),
     }
 )
 _NUMBERS = {pa.bool_(): bool, pa.int64(): int, pa.float64(): float}
@@ -70,6 +71,9 @@ def _row(line: bytes) -> dict[str, Any] | None:
     try:
         entry = _parsed(line)
         score = _score(entry["outputs"])
+        status, inputs = int(entry["status"]), dict(entry["inputs"] or {})
+        # one client's mistake must not turn a column of numbers into text
+        refused = inputs if 400 <= status < 500 else {}
         return {
             "request_id": str(entry["request_id"]),
             "row": int(entry["row"]),
@@ -80,12 +84,13 @@ def _row(line: bytes) -> dict[str, Any] | None:
             "entity_id": _text(entry["entity_id"]),
             "score": score,
             "output": _text(entry["outputs"]) if score is None else None,
-            "status": int(entry["status"]),
+            "status": status,
             "error_class": _text(entry["error_class"]),
             "latency_ms": _number(entry["latency_ms"]),
             "attempt": int(entry["attempt"]),
             "shadow": bool(entry["shadow"]),
-            **{INPUT + name: value for name, value in dict(entry["inputs"] or {}).items()},
+            "refused_inputs": _text(refused) if refused else None,
+            **{INPUT + name: value for name, value in inputs.items() if not refused},
         }
     except (ValueError, KeyError, TypeError, OverflowError):
         return None

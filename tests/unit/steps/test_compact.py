@@ -117,6 +117,15 @@ def test_inputs_of_different_types_meet_in_one_column(log, values, expected, apa
     assert [row["input.x"] for row in rows(compact(log))] == expected
 
 
+def test_inputs_that_were_refused_leave_the_columns_alone(log):
+    refused = record(2, status=400, outputs=None, inputs={"x": "a lot", "extra": 1})
+    write_segment(log, "a", [record(1), refused])
+    first, second = rows(compact(log))
+    assert (first["input.x"], first["refused_inputs"]) == (1.0, None)
+    assert (second["input.x"], second["refused_inputs"]) == (None, '{"x": "a lot", "extra": 1}')
+    assert "input.extra" not in first
+
+
 def test_the_window_includes_its_start_and_excludes_its_end(log):
     write_segment(log, "a", [record(i) for i in range(5)])
     ref = compact(log, window_start="2013-07-01T00:00:01", window_end="2013-07-01T02:00:03+02:00")
