@@ -46,7 +46,7 @@ class Phase:
     """Whether flights are asked about at the endpoint while it runs."""
     by_asset: bool = False
     """Whether an asset that the phase before updates starts it, and not the demo."""
-    minutes: float = 5
+    minutes: float = 10
 
 
 PHASES = [
@@ -131,7 +131,8 @@ def run_phase(client: AirflowClient, phase: Phase, records: list[Record]) -> Out
 
     def show(task: str, state: str) -> None:
         outcome.states.add(state)
-        say(f"{time.monotonic() - start:6.1f} s  {task:40} {state}")
+        if state != "none":
+            say(f"{time.monotonic() - start:6.1f} s  {task:40} {state}")
 
     try:
         with live_traffic(records) if phase.traffic else nullcontext() as traffic:
