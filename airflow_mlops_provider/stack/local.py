@@ -195,8 +195,12 @@ def serving_host(
 
 
 def base_env() -> dict[str, str]:
-    """Return our environment without Airflow settings, with our own programs found first."""
+    """Return our environment without Airflow settings, with our own programs found first.
+
+    Airflow starts a process for each task, so compiled modules are worth having.
+    """
     kept = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW_")}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     programs = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
     return {**kept, **_QUIET, "PATH": programs, "PYTHONUNBUFFERED": "1"}
 
