@@ -52,7 +52,7 @@ class Phase:
 PHASES = [
     Phase("Level 0: each step by hand", "level0_manual_process", {"month": "2013-01"}),
     Phase("Level 1: February arrives", "level1_continuous_training", {"month": "2013-02"}),
-    Phase("Level 1: March arrives", "level1_continuous_training", {"month": "2013-03"}, True),
+    Phase("Level 1: March arrives", "level1_continuous_training", {"month": "2013-03"}),
     Phase("Level 2: delivery under live traffic", "level2_model_delivery", {}, True, True),
     Phase("Level 1: monitoring", "level1_monitoring"),
 ]
@@ -223,17 +223,17 @@ def traffic_lines(answers: Answers) -> Iterator[str]:
 
 
 def registry_lines(mlflow_url: str) -> Iterator[str]:
-    """Tell which versions the registry has and what their aliases are."""
+    """Tell which models the registry has and which versions their aliases name."""
     try:
-        answer = httpx.get(f"{mlflow_url}/api/2.0/mlflow/model-versions/search", timeout=30)
-        versions = answer.raise_for_status().json().get("model_versions", [])
+        answer = httpx.get(f"{mlflow_url}/api/2.0/mlflow/registered-models/search", timeout=30)
+        models = answer.raise_for_status().json().get("registered_models", [])
     except httpx.HTTPError as error:
         yield f"  MLflow did not answer: {error}"
         return
-    for each in sorted(versions, key=lambda each: (each["name"], int(each["version"]))):
-        aliases = ", ".join(each.get("aliases", [])) or "no alias"
-        yield f"  {each['name']} version {each['version']}: {aliases}"
-    if not versions:
+    for model in models:
+        aliases = sorted((each["alias"], each["version"]) for each in model.get("aliases", []))
+        yield f"  {model['name']}: " + ", ".join(f"{alias} = v{of}" for alias, of in aliases)
+    if not models:
         yield "  (empty)"
 
 

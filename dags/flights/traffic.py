@@ -14,7 +14,7 @@ from typing import Any, Self
 import httpx
 import pandas as pd
 
-from flights.columns import ENTITY, FEATURES
+from flights.columns import ENTITY, FEATURES, TIME
 
 _TIMEOUT_SECONDS = 10.0
 _SENDERS = 4
@@ -115,9 +115,13 @@ class Traffic:
                 self.answers.failures.append(what)
 
 
-def rows_of(parquet: str) -> Iterator[Row]:
-    """Give each row of a Parquet file that has the flights' id and features; null for missing."""
-    frame = pd.read_parquet(parquet, columns=[ENTITY, *FEATURES])
-    values = frame.astype(object).where(frame.notna(), None)
+def rows_of(parquet: str, newest: float = 0.2) -> Iterator[Row]:
+    """Give the newest rows of a Parquet file with the flights' id and features, oldest first.
+
+    The newest fifth is what the example's models were judged on, and so did not learn from.
+    """
+    frame = pd.read_parquet(parquet, columns=[ENTITY, TIME, *FEATURES]).sort_values(TIME)
+    rows = frame.tail(int(len(frame) * newest)).drop(columns=TIME)
+    values = rows.astype(object).where(rows.notna(), None)
     for record in values.to_dict(orient="records"):
         yield str(record.pop(ENTITY)), record
