@@ -11,7 +11,6 @@ from datetime import datetime
 
 from airflow.sdk import DAG, AssetAlias
 from airflow.timetables.assets import AssetOrTimeSchedule
-from airflow.timetables.interval import CronDataIntervalTimetable
 
 from airflow_mlops_provider.assets import drift_asset, performance_asset
 from airflow_mlops_provider.operators import (
@@ -40,17 +39,16 @@ from flights.settings import (
     MODEL,
     SUITE,
 )
-from flights.tasks import MONTH, build_features, choose_window
+from flights.tasks import MONTH, MONTHLY, build_features, choose_window
 
 with DAG(
     "level1_continuous_training",
     description="Continuous training of the flight-delay model",
     schedule=AssetOrTimeSchedule(
-        timetable=CronDataIntervalTimetable("0 0 1 * *", "UTC"),
+        timetable=MONTHLY,
         assets=drift_asset(ENDPOINT) | performance_asset(ENDPOINT),
     ),
     start_date=datetime(2013, 2, 1),
-    end_date=datetime(2014, 1, 1),  # the year that is replayed
     catchup=False,
     max_active_runs=1,
     params={"month": MONTH},
@@ -95,7 +93,8 @@ with DAG(
                 "learning_rate": {"type": "float", "low": 0.03, "high": 0.3, "log": True},
                 "max_leaf_nodes": {"type": "int", "low": 7, "high": 63, "log": True},
             },
-            n_trials=4,
+            estimator_params={"max_iter": 60},
+            n_trials=3,
         )
         judged_on = {"dataset": split.output["test"], "target": TARGET, "slices": ["origin"]}
         challenger = EvaluateModelOperator(

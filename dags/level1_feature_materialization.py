@@ -5,18 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 
 from airflow.sdk import DAG
-from airflow.timetables.interval import CronDataIntervalTimetable
 
 from airflow_mlops_provider.operators import FeastApplyOperator, FeastMaterializeOperator
 from flights.settings import FEATURE_REPO
-from flights.tasks import MONTH, build_features, choose_window
+from flights.tasks import MONTH, MONTHLY, build_features, choose_window
 
 with DAG(
     "level1_feature_materialization",
     description="Feature sources, feature registry and online store of the flights",
-    schedule=CronDataIntervalTimetable("0 0 1 * *", "UTC"),
+    schedule=MONTHLY,
     start_date=datetime(2013, 2, 1),
-    end_date=datetime(2014, 1, 1),  # the year that is replayed
     catchup=False,
     max_active_runs=1,
     params={"month": MONTH},

@@ -51,7 +51,7 @@ with DAG(
             min_requests="{{ params.min_requests }}",
             step_min_seconds="{{ params.step_min_seconds }}",
             bake_seconds="{{ params.bake_seconds }}",
-            interval=2,
+            interval_seconds=2,
         )
         promote = PromoteModelOperator(
             task_id="promote",

@@ -1,1 +1,58 @@
 """One file per step: build the hook, call the step, log once, return the record."""
+
+from airflow_mlops_provider.operators.deploy import DeployModelOperator, UndeployModelOperator
+from airflow_mlops_provider.operators.drift import DetectDriftOperator, ProfileDatasetOperator
+from airflow_mlops_provider.operators.evaluate import EvaluateModelOperator
+from airflow_mlops_provider.operators.features import (
+    FeastApplyOperator,
+    FeastHistoricalFeaturesOperator,
+    FeastMaterializeOperator,
+)
+from airflow_mlops_provider.operators.gate import ValidateModelOperator
+from airflow_mlops_provider.operators.monitor import (
+    CompactPredictionLogOperator,
+    JoinLabelsOperator,
+    MonitorModelOperator,
+)
+from airflow_mlops_provider.operators.pipeline import (
+    FinishPipelineRunOperator,
+    StartPipelineRunOperator,
+)
+from airflow_mlops_provider.operators.predict import BatchPredictOperator
+from airflow_mlops_provider.operators.register import (
+    GetModelVersionOperator,
+    PromoteModelOperator,
+    RegisterModelOperator,
+)
+from airflow_mlops_provider.operators.rollout import CanaryRolloutOperator
+from airflow_mlops_provider.operators.snapshot import SnapshotDatasetOperator
+from airflow_mlops_provider.operators.split import SplitDatasetOperator
+from airflow_mlops_provider.operators.train import TrainModelOperator, TuneModelOperator
+from airflow_mlops_provider.operators.validate import ValidateDataOperator
+
+__all__ = [
+    "BatchPredictOperator",
+    "CanaryRolloutOperator",
+    "CompactPredictionLogOperator",
+    "DeployModelOperator",
+    "DetectDriftOperator",
+    "EvaluateModelOperator",
+    "FeastApplyOperator",
+    "FeastHistoricalFeaturesOperator",
+    "FeastMaterializeOperator",
+    "FinishPipelineRunOperator",
+    "GetModelVersionOperator",
+    "JoinLabelsOperator",
+    "MonitorModelOperator",
+    "ProfileDatasetOperator",
+    "PromoteModelOperator",
+    "RegisterModelOperator",
+    "SnapshotDatasetOperator",
+    "SplitDatasetOperator",
+    "StartPipelineRunOperator",
+    "TrainModelOperator",
+    "TuneModelOperator",
+    "UndeployModelOperator",
+    "ValidateDataOperator",
+    "ValidateModelOperator",
+]

@@ -21,7 +21,8 @@ class DeployModelOperator(MlopsOperator):
     Args:
         model_version: The ``ModelVersionRef`` to serve.
         endpoint: Name of the endpoint; created if there is none.
-        traffic: 100 switches all traffic to it, 0 only makes it ready.
+        traffic: 100 switches all traffic to it, 0 only makes it ready; None is 100 while the
+            endpoint has no traffic yet, and 0 afterwards.
         keep: How many of the newest versions stay deployed even without traffic.
         ready_timeout_seconds: How long loading the model may take.
         serving_conn_id: Connection of the serving host.
@@ -42,7 +43,7 @@ class DeployModelOperator(MlopsOperator):
         *,
         model_version: Any,
         endpoint: str,
-        traffic: int = 100,
+        traffic: int | None = None,
         keep: int = 2,
         ready_timeout_seconds: float = 180,
         serving_conn_id: str = ServingHook.default_conn_name,
@@ -65,7 +66,7 @@ class DeployModelOperator(MlopsOperator):
                 ServingHook(self.serving_conn_id).get_conn(),
                 self.endpoint,
                 ModelVersionRef.from_xcom(self.model_version),
-                int(self.traffic),
+                None if self.traffic is None else int(self.traffic),
                 keep=int(self.keep),
                 ready_timeout_seconds=float(self.ready_timeout_seconds),
             )

@@ -29,6 +29,7 @@ _KNOBS = (
     "alpha",
     "margin",
     "latency_margin",
+    "latency_slack_ms",
     "max_error_rate",
     "max_consecutive_errors",
     "max_schema_violations",
@@ -63,6 +64,7 @@ class CanaryRolloutOperator(MlopsOperator):
         alpha: Chance of ever accusing a sound candidate, over all looks, steps and metrics.
         margin: How much higher, relatively, the candidate's error rate may be.
         latency_margin: How much higher, relatively, its typical latency may be.
+        latency_slack_ms: A candidate that is slower by less than this is never blamed.
         max_error_rate: Roll back above this error rate within a step, from 50 requests on.
         max_consecutive_errors: Roll back after so many errors without a success.
         max_schema_violations: Roll back above so many answers against the output signature.
@@ -97,6 +99,7 @@ class CanaryRolloutOperator(MlopsOperator):
         alpha: float = 0.05,
         margin: float = 0.2,
         latency_margin: float = 0.2,
+        latency_slack_ms: float = 10,
         max_error_rate: float = 0.2,
         max_consecutive_errors: int = 10,
         max_schema_violations: int = 0,
@@ -121,6 +124,7 @@ class CanaryRolloutOperator(MlopsOperator):
         self.alpha = alpha
         self.margin = margin
         self.latency_margin = latency_margin
+        self.latency_slack_ms = latency_slack_ms
         self.max_error_rate = max_error_rate
         self.max_consecutive_errors = max_consecutive_errors
         self.max_schema_violations = max_schema_violations

@@ -49,65 +49,87 @@ class ServeOptions:
     admin_port: int = 8600
 
 
+@dataclass(frozen=True)
+class AdminApi:
+    """One method per call of the admin API; each gives the JSON of its answer."""
+
+    host: ServingHost
+
+    async def info(self, request: Request) -> Any:
+        """What the host can do and where its router listens."""
+        return {"capabilities": sorted(CAPABILITIES), "router_url": self.host.router_url}
+
+    async def list_endpoints(self, request: Request) -> Any:
+        """All endpoints."""
+        return [ref.to_xcom() for ref in self.host.refs()]
+
+    async def get_state(self, request: Request) -> Any:
+        """One endpoint."""
+        return self.host.ref(_endpoint(request)).to_xcom()
+
+    async def create_endpoint(self, request: Request) -> Any:
+        """Create an endpoint."""
+        return (await self.host.create_endpoint(_endpoint(request))).to_xcom()
+
+    async def delete_endpoint(self, request: Request) -> Any:
+        """Delete an endpoint with its deployments."""
+        return await self.host.delete_endpoint(_endpoint(request))
+
+    async def create_deployment(self, request: Request) -> Any:
+        """Serve a model: ``name``, ``model_uri``, ``timeout``."""
+        body = await request.json()
+        name, model_uri, timeout = body["name"], body["model_uri"], float(body["timeout"])
+        ref = await self.host.create_deployment(_endpoint(request), name, model_uri, timeout)
+        return ref.to_xcom()
+
+    async def delete_deployment(self, request: Request) -> Any:
+        """Stop serving a model."""
+        return await self.host.delete_deployment(_endpoint(request), request.path_params["name"])
+
+    async def set_traffic(self, request: Request) -> Any:
+        """Move traffic: ``traffic``, ``generation``, ``mirror_traffic``, ``sticky``."""
+        ref = await self.host.set_traffic(_endpoint(request), **await request.json())
+        return ref.to_xcom()
+
+    async def observe(self, request: Request) -> Any:
+        """Counters by deployment."""
+        return await self.host.observe(_endpoint(request))
+
+    async def get_rollout(self, request: Request) -> Any:
+        """The rollout's document, or null."""
+        return self.host.rollout(_endpoint(request))
+
+    async def put_rollout(self, request: Request) -> Any:
+        """Keep a rollout: ``document``, ``lease_seconds``, ``rollback_traffic``."""
+        return await self.host.put_rollout(_endpoint(request), **await request.json())
+
+    async def clear_rollout(self, request: Request) -> Any:
+        """Forget the rollout."""
+        return await self.host.clear_rollout(_endpoint(request))
+
+    async def rotate_logs(self, request: Request) -> Any:
+        """Close the open segments of the prediction log."""
+        return await self.host.rotate_logs(_endpoint(request))
+
+
 def build_app(host: ServingHost, token: str) -> Starlette:
-    """Return the admin API of ``host``."""
-
-    async def info(request: Request) -> Any:
-        return {"capabilities": sorted(CAPABILITIES), "router_url": host.router_url}
-
-    async def list_endpoints(request: Request) -> Any:
-        return [ref.to_xcom() for ref in host.refs()]
-
-    async def get_state(request: Request) -> Any:
-        return host.ref(_endpoint(request)).to_xcom()
-
-    async def create_endpoint(request: Request) -> Any:
-        return (await host.create_endpoint(_endpoint(request))).to_xcom()
-
-    async def delete_endpoint(request: Request) -> Any:
-        return await host.delete_endpoint(_endpoint(request))
-
-    async def create_deployment(request: Request) -> Any:
-        wanted = await request.json()
-        name, uri, timeout = wanted["name"], wanted["model_uri"], float(wanted["timeout"])
-        return (await host.create_deployment(_endpoint(request), name, uri, timeout)).to_xcom()
-
-    async def delete_deployment(request: Request) -> Any:
-        return await host.delete_deployment(_endpoint(request), request.path_params["name"])
-
-    async def set_traffic(request: Request) -> Any:
-        return (await host.set_traffic(_endpoint(request), **await request.json())).to_xcom()
-
-    async def observe(request: Request) -> Any:
-        return await host.observe(_endpoint(request))
-
-    async def get_rollout(request: Request) -> Any:
-        return host.rollout(_endpoint(request))
-
-    async def put_rollout(request: Request) -> Any:
-        return await host.put_rollout(_endpoint(request), **await request.json())
-
-    async def clear_rollout(request: Request) -> Any:
-        return await host.clear_rollout(_endpoint(request))
-
-    async def rotate_logs(request: Request) -> Any:
-        return await host.rotate_logs(_endpoint(request))
-
+    """Return the admin API of ``host``, behind ``token``."""
+    api = AdminApi(host)
     one = "/endpoints/{endpoint}"
     table: list[tuple[str, str, Handler]] = [
-        ("GET", "/", info),
-        ("GET", "/endpoints", list_endpoints),
-        ("GET", one, get_state),
-        ("PUT", one, create_endpoint),
-        ("DELETE", one, delete_endpoint),
-        ("POST", f"{one}/deployments", create_deployment),
-        ("DELETE", f"{one}/deployments/{{name}}", delete_deployment),
-        ("PUT", f"{one}/traffic", set_traffic),
-        ("GET", f"{one}/counters", observe),
-        ("GET", f"{one}/rollout", get_rollout),
-        ("PUT", f"{one}/rollout", put_rollout),
-        ("DELETE", f"{one}/rollout", clear_rollout),
-        ("POST", f"{one}/logs/rotate", rotate_logs),
+        ("GET", "/", api.info),
+        ("GET", "/endpoints", api.list_endpoints),
+        ("GET", one, api.get_state),
+        ("PUT", one, api.create_endpoint),
+        ("DELETE", one, api.delete_endpoint),
+        ("POST", f"{one}/deployments", api.create_deployment),
+        ("DELETE", f"{one}/deployments/{{name}}", api.delete_deployment),
+        ("PUT", f"{one}/traffic", api.set_traffic),
+        ("GET", f"{one}/counters", api.observe),
+        ("GET", f"{one}/rollout", api.get_rollout),
+        ("PUT", f"{one}/rollout", api.put_rollout),
+        ("DELETE", f"{one}/rollout", api.clear_rollout),
+        ("POST", f"{one}/logs/rotate", api.rotate_logs),
     ]
     return Starlette(
         routes=[Route(path, _guarded(call, token), methods=[verb]) for verb, path, call in table]

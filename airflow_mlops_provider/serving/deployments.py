@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mlflow.deployments import BaseDeploymentClient
 
 from airflow_mlops_provider.exceptions import ParameterError
-from airflow_mlops_provider.records import EndpointRef
 from airflow_mlops_provider.serving.client import ServingClient
+
+if TYPE_CHECKING:
+    from airflow_mlops_provider.records import EndpointRef
 
 TOKEN_VARIABLE = "MLOPS_SERVING_TOKEN"  # noqa: S105 - the name of a variable, not a token
 
@@ -54,7 +56,7 @@ def target_help() -> str:
     )
 
 
-class MlopsLocalClient(BaseDeploymentClient):  # type: ignore[misc]  # MLflow is not typed here
+class MlopsLocalClient(BaseDeploymentClient):
     """Deployments and traffic of a serving host.
 
     Args:
@@ -62,7 +64,7 @@ class MlopsLocalClient(BaseDeploymentClient):  # type: ignore[misc]  # MLflow is
     """
 
     def __init__(self, target_uri: str) -> None:
-        super().__init__(target_uri)
+        super().__init__(target_uri)  # type: ignore[no-untyped-call]  # MLflow has no types here
         self._client = _client(target_uri)
 
     def create_deployment(

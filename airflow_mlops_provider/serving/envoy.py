@@ -10,19 +10,24 @@ import tempfile
 from asyncio.subprocess import Process
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from airflow_mlops_provider.exceptions import ServingUnavailableError
 from airflow_mlops_provider.serving import router
 from airflow_mlops_provider.serving.processes import spawn, stop, tail
-from airflow_mlops_provider.serving.router import Addresses
-from airflow_mlops_provider.serving.state import EndpointState
 from airflow_mlops_provider.workspace import write_json
+
+if TYPE_CHECKING:
+    from airflow_mlops_provider.serving.router import Addresses
+    from airflow_mlops_provider.serving.state import EndpointState
 
 _APPLY_SECONDS = 20.0
 _POLL_SECONDS = 0.02
+_CDS_VERSION = "cluster_manager.cds.version_text"
+_RDS_VERSION = f"http.router.rds.{router.ROUTE_CONFIG}.version_text"
+_WARMING = "cluster_manager.warming_clusters"
 # Attempts that never reached a model; what the scorer answered it counts itself.
 _UNANSWERED = (
     "upstream_cx_destroy_remote_with_active_rq",
@@ -94,13 +99,11 @@ class Envoy:
 
     async def unanswered(self) -> dict[str, int]:
         """Return the attempts that got no answer, by cluster, since Envoy started."""
-        pattern = rf"^cluster\..*\.({'|'.join(_UNANSWERED)})$"
-        params = {"format": "json", "filter": pattern}
-        stats = (await self._admin.get("/stats", params=params)).json()["stats"]
+        stats = await self._stats(rf"cluster\..*\.({'|'.join(_UNANSWERED)})")
         counts: dict[str, int] = {}
-        for stat in stats:
-            cluster = stat["name"].removeprefix("cluster.").rpartition(".")[0]
-            counts[cluster] = counts.get(cluster, 0) + stat["value"]
+        for name, value in stats.items():
+            cluster = name.removeprefix("cluster.").rpartition(".")[0]
+            counts[cluster] = counts.get(cluster, 0) + value
         return counts
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
@@ -121,14 +124,13 @@ class Envoy:
         return (await self._admin.get("/ready")).status_code == 200
 
     async def _clusters_at(self, version: str) -> bool:
-        dump = await self._dump("ClustersConfigDump")
-        return dump.get("version_info") == version and not dump.get("dynamic_warming_clusters")
+        stats = await self._stats(_CDS_VERSION, _WARMING)
+        return stats.get(_CDS_VERSION) == version and stats.get(_WARMING) == 0
 
     async def _routes_at(self, version: str) -> bool:
-        dump = await self._dump("RoutesConfigDump")
-        found = dump.get("dynamic_route_configs", [])
-        return any(item.get("version_info") == version for item in found)
+        return (await self._stats(_RDS_VERSION)).get(_RDS_VERSION) == version
 
-    async def _dump(self, kind: str) -> dict[str, Any]:
-        configs = (await self._admin.get("/config_dump")).json()["configs"]
-        return next((item for item in configs if item["@type"].endswith(kind)), {})
+    async def _stats(self, *patterns: str) -> dict[str, Any]:
+        params = {"format": "json", "filter": f"^({'|'.join(patterns)})$"}
+        found = (await self._admin.get("/stats", params=params)).json()["stats"]
+        return {stat["name"]: stat["value"] for stat in found if "name" in stat}

@@ -12,18 +12,20 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from airflow_mlops_provider.exceptions import MlopsError, ModelError
-from airflow_mlops_provider.records import EndpointRef
 from airflow_mlops_provider.serving import state as states
 from airflow_mlops_provider.serving.envoy import Envoy
 from airflow_mlops_provider.serving.observer import Observer
 from airflow_mlops_provider.serving.prediction_log import close_orphans
 from airflow_mlops_provider.serving.processes import start_scorer, stop
 from airflow_mlops_provider.serving.state import EndpointState
+
+if TYPE_CHECKING:
+    from airflow_mlops_provider.records import EndpointRef
 
 CAPABILITIES = frozenset({"traffic", "mirror", "sticky", "observe", "lease"})
 _TICK_SECONDS = 0.5
@@ -250,10 +252,12 @@ class ServingHost:
         while self._wants(key):
             try:
                 await self._start_scorer(key)
-                if not self._wants(key):
-                    return await self._retire(key)
-                async with self._changing:
-                    return await self._envoy.apply(self.endpoints, self._addresses())
+                if self._wants(key):
+                    async with self._changing:
+                        await self._envoy.apply(self.endpoints, self._addresses())
+                else:
+                    await self._retire(key)
+                return
             except MlopsError as error:
                 log.error("%s/%s cannot be started, trying again: %s", *key, error)
             await asyncio.sleep(pause)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops_provider.serving.counters import Counters, counters_path, read_total
 from airflow_mlops_provider.serving.router import cluster_name
-from airflow_mlops_provider.serving.state import EndpointState
+
+if TYPE_CHECKING:
+    from airflow_mlops_provider.serving.state import EndpointState
 
 
 class Observer:

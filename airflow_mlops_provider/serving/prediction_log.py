@@ -199,11 +199,11 @@ def close_orphans(folder: Path, live_pids: Collection[int]) -> list[Path]:
     Returns:
         The segments that were closed, under their new names.
     """
-    closed = []
-    for path in sorted(folder.glob("*.open")):
-        if int(path.stem.rsplit("-", 2)[1]) not in live_pids:
-            closed.append(path.rename(path.with_suffix(".jsonl")))
-    return closed
+    return [
+        path.rename(path.with_suffix(".jsonl"))
+        for path in sorted(folder.glob("*.open"))
+        if int(path.stem.rsplit("-", 2)[1]) not in live_pids
+    ]
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -13,9 +13,10 @@ comes, goes and gains traffic without a restart. What looks odd here was learnt 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_mlops_provider.serving.state import EndpointState
+if TYPE_CHECKING:
+    from airflow_mlops_provider.serving.state import EndpointState
 
 Addresses = Mapping[tuple[str, str], int]
 """Port of each scorer that runs, by endpoint and deployment."""
@@ -64,7 +65,8 @@ def routes(endpoints: Mapping[str, EndpointState], version: str) -> dict[str, An
         "direct_response": _answer(404, "RESOURCE_DOES_NOT_EXIST", "No such endpoint."),
     }
     virtual_host = {
-        "name": "all",
+        # Envoy reports a version only if something changed, so the version is part of it.
+        "name": f"version-{version}",
         "domains": ["*"],
         "include_request_attempt_count": True,
         "routes": [*found, unknown],

@@ -185,7 +185,8 @@ def load_model(model_uri: str, tracking_uri: str) -> PyFuncModel:
 
     mlflow.set_tracking_uri(tracking_uri)
     mlflow.set_registry_uri(tracking_uri)
-    return mlflow.pyfunc.load_model(model_uri)
+    model: PyFuncModel = mlflow.pyfunc.load_model(model_uri)
+    return model
 
 
 def die_with_parent(parent: int) -> None:

@@ -10,14 +10,16 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import validate_schema
-from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import infer_and_parse_data
+
+if TYPE_CHECKING:
+    from mlflow.pyfunc import PyFuncModel
 
 INVALID_INPUT = "InvalidInput"
 OUTPUT_VIOLATION = "OutputSchemaViolation"
@@ -112,12 +114,16 @@ def _parse(model: PyFuncModel, content_type: str, body: bytes) -> Any:
             f"Expected a JSON object with exactly one of {', '.join(FORMATS)}, got "
             f"{', '.join(keys) or type(payload).__name__}."
         )
-    schema = model.metadata.get_input_schema()
+    schema = _schema(model, "inputs")
     return _blaming_client(lambda: infer_and_parse_data(payload, schema))
 
 
+def _schema(model: PyFuncModel, side: str) -> Any:
+    return getattr(model.metadata.signature, side, None)
+
+
 def _require_signature(model: PyFuncModel, data: Any) -> None:
-    schema = model.metadata.get_input_schema()
+    schema = _schema(model, "inputs")
     if schema is not None:
         _blaming_client(lambda: validate_schema(data, schema))
 
@@ -131,7 +137,7 @@ def _predict(model: PyFuncModel, data: Any) -> Any:
 
 
 def _checked_outputs(model: PyFuncModel, raw: Any, n_rows: int) -> list[Any]:
-    schema = model.metadata.get_output_schema()
+    schema = _schema(model, "outputs")
     try:
         if schema is not None:
             validate_schema(raw, schema)

@@ -211,7 +211,8 @@ def lease_runs(state: EndpointState) -> bool:
 
 def with_expired_lease(state: EndpointState) -> EndpointState:
     """Roll back a rollout whose driver disappeared, and write why into its document."""
-    assert state.lease is not None and state.rollout is not None
+    assert state.lease is not None
+    assert state.rollout is not None
     reason = f"lease expired: no word from the rollout's driver for {state.lease.seconds:g} s"
     try:
         moved = with_traffic(

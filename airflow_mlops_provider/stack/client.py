@@ -161,10 +161,11 @@ class AirflowClient:
     def log_tail(
         self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, lines: int = 20
     ) -> str:
-        """Return the last lines of a task attempt's log."""
+        """Return the last lines of a task attempt's log, without the marks that fold it."""
         path = f"{_task(dag_id, run_id, task_id)}/logs/{try_number}"
         content = self._call("GET", path, params={"full_content": "true"})["content"]
-        return "\n".join(_log_line(entry) for entry in content[-lines:])
+        told = [line for line in map(_log_line, content) if not line.startswith("::")]
+        return "\n".join(told[-lines:])
 
     def _task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         path = f"{_dag_run(dag_id, run_id)}/taskInstances"

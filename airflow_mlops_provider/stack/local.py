@@ -17,7 +17,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, Self
+
+import httpx
 
 from airflow_mlops_provider.exceptions import StackUnavailableError
 from airflow_mlops_provider.stack.client import AirflowClient
@@ -27,9 +29,6 @@ from airflow_mlops_provider.stack.service import (
     stop_all,
     wait_until_healthy,
 )
-
-if TYPE_CHECKING:
-    import httpx
 
 START_SECONDS = 300.0
 """How long the slowest part may take to come up (half a minute is usual)."""
@@ -164,9 +163,6 @@ class LocalStack:
             "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps(
                 {"conn_type": "mlflow", "host": self.mlflow_url}
             ),
-            "AIRFLOW_CONN_MLOPS_SERVING_DEFAULT": json.dumps(
-                {"conn_type": "mlops_serving", "host": self.admin_url}
-            ),
             "PYTHONPATH": os.pathsep.join(
                 filter(None, [str(self.dags_folder), os.environ.get("PYTHONPATH")])
             ),
@@ -195,14 +191,22 @@ def serving_host(
         *("--workspace", str(workspace), "--tracking-uri", tracking_uri),
         *("--port", url.rpartition(":")[2], "--admin-port", admin_url.rpartition(":")[2]),
     ]
-    return Service("The serving host", command, base_env(), log, f"{admin_url}/health")
+    return Service("The serving host", command, base_env(), log, admin_url, _asks_for_token)
 
 
 def base_env() -> dict[str, str]:
-    """Return our environment without Airflow settings, with our own programs found first."""
+    """Return our environment without Airflow settings, with our own programs found first.
+
+    Airflow starts a process for each task, so compiled modules are worth having.
+    """
     kept = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW_")}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     programs = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
     return {**kept, **_QUIET, "PATH": programs, "PYTHONUNBUFFERED": "1"}
+
+
+def _asks_for_token(response: httpx.Response) -> bool:
+    return response.status_code == httpx.codes.UNAUTHORIZED
 
 
 def _all_parts_healthy(response: httpx.Response) -> bool:

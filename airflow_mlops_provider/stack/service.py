@@ -18,7 +18,7 @@ from airflow_mlops_provider.exceptions import StackUnavailableError
 from airflow_mlops_provider.stack import keeper
 
 LOG_TAIL_LINES = 15
-_PROBE_TIMEOUT_SECONDS = 5.0
+_PROBE_TIMEOUT_SECONDS = 2.0
 _POLL_SECONDS = 0.5
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -14,6 +15,8 @@ from typing import NoReturn
 
 from airflow_mlops_provider.exceptions import StackUnavailableError
 from airflow_mlops_provider.stack.local import USER, LocalStack
+
+_PR_SET_PDEATHSIG = 1
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,17 +63,26 @@ def say(line: str) -> None:
 
 @contextmanager
 def ending_on_signals() -> Iterator[None]:
-    """Treat SIGTERM and SIGHUP like Ctrl-C, so that ``with`` blocks end as they should."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    """Make SIGINT, SIGTERM and SIGHUP end ``with`` blocks as Ctrl-C does.
+
+    SIGINT too, because shells let background jobs ignore it; SIGHUP not under ``nohup``.
+    """
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
-    before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {
-        number: signal.signal(number, interrupt) for number in numbers
-    }
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_with_parent() -> None:
+    """Have Linux send us SIGTERM when our parent dies, however it dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

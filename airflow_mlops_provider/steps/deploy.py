@@ -21,7 +21,7 @@ class DeploymentTarget(TrafficTarget, Protocol):
     def create_endpoint(self, endpoint: str) -> EndpointRef:
         """Create an endpoint, unless it exists."""
 
-    def delete_deployment(self, endpoint: str, name: str) -> EndpointRef | None:
+    def delete_deployment(self, endpoint: str, name: str) -> None:
         """Delete a deployment, unless it is gone; refuse while it has traffic."""
 
     def clear_rollout(self, endpoint: str) -> None:
@@ -37,7 +37,7 @@ def deploy_model(
     client: DeploymentTarget,
     endpoint: str,
     version: ModelVersionRef,
-    traffic: int,
+    traffic: int | None = None,
     *,
     keep: int = 2,
     ready_timeout_seconds: float = 180,
@@ -50,7 +50,8 @@ def deploy_model(
         client: The serving target.
         endpoint: Name of the endpoint; created if there is none.
         version: The model version to serve.
-        traffic: 100 switches all traffic to it; 0 only makes it ready.
+        traffic: 100 switches all traffic to it; 0 only makes it ready; None is 100 while the
+            endpoint has no traffic yet, and 0 afterwards.
         keep: How many of the newest versions to keep whether or not they have traffic.
         ready_timeout_seconds: How long loading the model may take.
 
@@ -62,12 +63,14 @@ def deploy_model(
         ModelError: the model cannot be loaded; traffic stays where it was.
         RegistryConflictError: a rollout is moving this endpoint's traffic.
     """
-    if traffic not in (0, 100):
+    if traffic not in (None, 0, 100):
         constraint = "0 or 100 (CanaryRolloutOperator shares traffic)"
         raise ParameterError.of("traffic", "DeployModelOperator", constraint, traffic)
     if keep < 1:
         raise ParameterError.of("keep", "DeployModelOperator", "1 or more", keep)
-    client.create_endpoint(endpoint)
+    ref = client.create_endpoint(endpoint)
+    if traffic is None:
+        traffic = 0 if routed(ref.traffic) else 100
     if traffic:
         _refuse_during_rollout(client, endpoint)
     name = deployment_name(version.version)

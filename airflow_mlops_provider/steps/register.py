@@ -8,6 +8,7 @@ pipelines cannot both win silently.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
@@ -30,6 +31,15 @@ CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 PROFILE_TAG = "mlops.profile_uri"
 BASELINE_TAG = "mlops.baseline."
 _ABSENT = {ErrorCode.Name(code) for code in (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)}
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What monitoring compares a model's live traffic with."""
+
+    model_uri: str | None = None
+    baseline: float | None = None
+    profile_uri: str | None = None
 
 
 def register_model(
@@ -62,6 +72,16 @@ def monitoring_tags(report: EvaluationReport | None, profile_uri: str | None) ->
     metrics = report.metrics if report else {}
     tags = {f"{BASELINE_TAG}{name}": repr(metric.value) for name, metric in metrics.items()}
     return tags | ({PROFILE_TAG: profile_uri} if profile_uri else {})
+
+
+def promise_of(version: ModelVersionRef, metric: str = "auc") -> Promise:
+    """Return what :func:`monitoring_tags` kept with a version."""
+    baseline = version.tags.get(f"{BASELINE_TAG}{metric}")
+    return Promise(
+        model_uri=version.model_uri,
+        baseline=None if baseline is None else float(baseline),
+        profile_uri=version.tags.get(PROFILE_TAG),
+    )
 
 
 def find_version(client: MlflowClient, name: str, alias: str) -> ModelVersionRef | None:

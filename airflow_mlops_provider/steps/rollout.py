@@ -17,8 +17,10 @@ from airflow_mlops_provider.exceptions import (
     RegistryConflictError,
     ServiceError,
 )
+from airflow_mlops_provider.steps.rollout_evidence import Evidence
 from airflow_mlops_provider.steps.rollout_machine import Observation, decide, roll_back
 from airflow_mlops_provider.steps.rollout_state import RolloutState, State, is_running, routed
+from airflow_mlops_provider.steps.sequential import RateTest
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.records import EndpointRef
@@ -213,7 +215,11 @@ def _fresh(plan: CanaryPlan, ref: EndpointRef, now: float) -> RolloutState:
         )
     (champion,) = traffic
     state = RolloutState(
-        candidate=plan.candidate, model_uri=plan.model_uri, champion=champion, since=now
+        candidate=plan.candidate,
+        model_uri=plan.model_uri,
+        champion=champion,
+        since=now,
+        evidence=Evidence(errors=RateTest(margin=plan.margin)),
     )
     if champion != plan.candidate:
         return state

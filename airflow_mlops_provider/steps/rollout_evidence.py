@@ -112,7 +112,7 @@ class Evidence:
     """Latencies that are too few yet to be a look of the latency test."""
     step: Sides = field(default_factory=Sides)
     failing_streak: int = 0
-    errors: RateTest = field(default_factory=RateTest)
+    errors: RateTest
     latency: MeanTest = field(default_factory=MeanTest)
 
     def updated(self, plan: CanaryPlan, now: Sides) -> Evidence:
@@ -130,7 +130,6 @@ class Evidence:
             step=self.step.plus(look),
             failing_streak=self._streak(look.candidate),
             errors=self.errors.updated(
-                margin=plan.margin,
                 candidate_events=look.candidate.errors,
                 champion_events=look.champion.errors,
                 share=look.share,
@@ -157,9 +156,7 @@ class Evidence:
         a small weight does not hold a rollout; for latency an estimate beyond the margin.
         """
         slower = self.latency.difference
-        return self.errors.log_e_value > _threshold(plan) / 2 or (
-            slower is not None and slower > math.log1p(plan.latency_margin)
-        )
+        return self.errors.log_e_value > _threshold(plan) / 2 or self._matters(plan, slower)
 
     def summary(self) -> dict[str, Any]:
         """Return the step's counts and the tests' state as a few JSON numbers."""
@@ -178,6 +175,14 @@ class Evidence:
         if look.requests == 0:
             return self.failing_streak
         return self.failing_streak + look.errors if look.errors == look.requests else 0
+
+    def _matters(self, plan: CanaryPlan, slower: float | None) -> bool:
+        """Tell whether a difference of log latency is beyond the margin and the slack."""
+        if slower is None or self.seen is None or slower <= math.log1p(plan.latency_margin):
+            return False
+        champion = self.seen.champion.latency
+        typical = math.exp(champion.mean) if champion.n else 0.0
+        return typical * math.expm1(slower) > plan.latency_slack_ms
 
     def _broken_guardrail(self, plan: CanaryPlan) -> str | None:
         candidate = self.step.candidate
@@ -206,7 +211,7 @@ class Evidence:
                 f"{math.exp(_threshold(plan)):g})"
             )
         slower = self.latency.lower_bound(plan.alpha / _METRICS)
-        if slower is not None and slower > math.log1p(plan.latency_margin):
+        if slower is not None and self._matters(plan, slower):
             return (
                 f"the candidate is at least {math.expm1(slower):.0%} slower than the champion, "
                 f"{plan.latency_margin:.0%} is allowed"

@@ -35,6 +35,9 @@ class CanaryPlan(Record):
     """How much higher, relatively, the candidate's error rate may be."""
     latency_margin: float = 0.2
     """How much higher, relatively, the candidate's typical (geometric mean) latency may be."""
+    latency_slack_ms: float = 10
+    """A candidate that is slower by less is never blamed: a process with a small share of the
+    traffic has colder caches and connections, whatever its model."""
     max_error_rate: float = 0.2
     """Guardrail on the candidate's error rate in a step, from 50 requests on."""
     max_consecutive_errors: int = 10
@@ -95,6 +98,7 @@ _LIMITS: tuple[tuple[tuple[str, ...], tuple[float, float], str], ...] = (
     (
         (
             "step_min_seconds",
+            "latency_slack_ms",
             "max_schema_violations",
             "outage_seconds",
             "bake_seconds",

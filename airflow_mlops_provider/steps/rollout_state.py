@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from airflow_mlops_provider.records import Record, RolloutVerdict
-from airflow_mlops_provider.steps.rollout_evidence import Evidence
+from airflow_mlops_provider.steps.rollout_evidence import Evidence  # noqa: TC001 - a field type
 
 State = Literal[
     "PENDING",
@@ -42,7 +42,7 @@ class RolloutState(Record):
     outage_since: float | None = None
     """Since when counters have been missing."""
     reason: str = ""
-    evidence: Evidence = field(default_factory=Evidence)
+    evidence: Evidence
     steps: tuple[dict[str, Any], ...] = ()
     """The evidence of each step that is over."""
 
@@ -99,14 +99,15 @@ class RolloutState(Record):
 
     def describe(self) -> str:
         """Say in a line where the rollout stands."""
+        line = f"{self.state}, {self.candidate} at {self.weight} %"
+        if self.reason:
+            return f"{line}: {self.reason}"
         seen = self.evidence.summary()
-        line = (
-            f"{self.state} at {self.weight} %: {self.candidate} answered "
-            f"{seen['candidate_requests']} requests with {seen['candidate_errors']} errors, "
-            f"{self.champion} {seen['champion_requests']} with {seen['champion_errors']}; "
-            f"e-value {seen['error_e_value']:g}"
+        return (
+            f"{line}: it answered {seen['candidate_requests']} requests with "
+            f"{seen['candidate_errors']} errors, {self.champion} {seen['champion_requests']} with "
+            f"{seen['champion_errors']}; e-value {seen['error_e_value']:g}"
         )
-        return f"{line}; {self.reason}" if self.reason else line
 
     def _filed(self, now: float) -> dict[str, Any]:
         return {

@@ -9,7 +9,8 @@ moves over the day or when the traffic weights change.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 GRID_SIZE = 24
 LARGEST_RATIO = 20.0
@@ -19,10 +20,11 @@ _TUNED_AT = 1000.0
 """Precision ``1 / variance`` of the difference at which the confidence sequence is tightest."""
 
 
-def ratio_grid(margin: float) -> list[float]:
+@cache
+def ratio_grid(margin: float) -> tuple[float, ...]:
     """Return the rate ratios, evenly spaced in logarithm over ``(1 + margin, 20]``."""
     low, high = math.log1p(margin), math.log(LARGEST_RATIO)
-    return [math.exp(low + (high - low) * (i + 1) / GRID_SIZE) for i in range(GRID_SIZE)]
+    return tuple(math.exp(low + (high - low) * (i + 1) / GRID_SIZE) for i in range(GRID_SIZE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,36 +33,38 @@ class RateTest:
 
     It looks only at events (errors, say). Given an event while the candidate takes the share
     ``w`` of requests, under a rate ratio ``r`` the candidate is where it happened with
-    probability ``w r / (w r + 1 - w)``. The e-value is the likelihood ratio of a uniform mixture
-    over :func:`ratio_grid` against ``1 + margin``, multiplied over the looks, each with its own
-    share (Lindon and Malek 2022, "Anytime-valid inference for multinomial count data";
-    Ramdas et al. 2023, "Game-theoretic statistics and safe anytime-valid inference").
+    probability ``w r / (w r + 1 - w)``. The e-value is the likelihood ratio of a mixture over
+    :func:`ratio_grid` against ``1 + margin``, multiplied over the looks, each with its own
+    share. A ratio weighs ``1 / r`` in the mixture, because small ones are the likelier to come
+    and the harder to see. (Lindon and Malek 2022, "Anytime-valid inference for multinomial count
+    data"; Ramdas et al. 2023, "Game-theoretic statistics and safe anytime-valid inference".)
     """
 
+    margin: float
     log_likelihood: tuple[float, ...] = (0.0,) * GRID_SIZE
     """Log likelihood ratio of each ratio of the grid."""
 
-    def updated(
-        self, *, margin: float, candidate_events: int, champion_events: int, share: float
-    ) -> RateTest:
+    def updated(self, *, candidate_events: int, champion_events: int, share: float) -> RateTest:
         """Add one look, in which the candidate took ``share`` (0 to 1) of the requests."""
         if not 0 < share < 1 or candidate_events + champion_events == 0:
             return self
-        bound = _from_candidate(1 + margin, share)
+        bound = _from_candidate(1 + self.margin, share)
         steps = (
             candidate_events * math.log(p / bound)
             + champion_events * math.log((1 - p) / (1 - bound))
-            for p in (_from_candidate(ratio, share) for ratio in ratio_grid(margin))
+            for p in (_from_candidate(ratio, share) for ratio in ratio_grid(self.margin))
         )
         pairs = zip(self.log_likelihood, steps, strict=True)
-        return RateTest(log_likelihood=tuple(old + step for old, step in pairs))
+        return replace(self, log_likelihood=tuple(old + step for old, step in pairs))
 
     @property
     def log_e_value(self) -> float:
         """Natural logarithm of the e-value; reject when it exceeds ``log(1 / alpha)``."""
         peak = max(self.log_likelihood)
-        mean = sum(math.exp(value - peak) for value in self.log_likelihood) / GRID_SIZE
-        return peak + math.log(mean)
+        weights = [1 / ratio for ratio in ratio_grid(self.margin)]
+        pairs = zip(weights, self.log_likelihood, strict=True)
+        mixed = sum(weight * math.exp(value - peak) for weight, value in pairs)
+        return peak + math.log(mixed / sum(weights))
 
 
 def _from_candidate(ratio: float, share: float) -> float:

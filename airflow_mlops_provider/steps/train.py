@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from airflow_mlops_provider.steps.track import TaskRun
 
 REQUIREMENTS = ("scikit-learn", "pandas", "numpy", "scipy", "skops")
+TRUSTED = ("sklearn.", "numpy.", "functools.partial")
+"""Whose types a saved model may hold; the function inside a partial is audited by itself."""
 _DIGEST_LENGTH = 36  # what MLflow accepts
 _SAMPLE_ROWS = 5
 
@@ -186,9 +188,7 @@ def _nullable(sample: pd.DataFrame) -> pd.DataFrame:
 def _trusted(model: BaseEstimator, trusted_types: Sequence[str]) -> list[str]:
     unknown = get_untrusted_types(data=dumps(model))
     foreign = [
-        name
-        for name in unknown
-        if name.partition(".")[0] not in {"sklearn", "numpy"} and name not in trusted_types
+        name for name in unknown if not name.startswith(TRUSTED) and name not in trusted_types
     ]
     if foreign:
         raise ModelError(

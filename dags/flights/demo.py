@@ -20,7 +20,7 @@ import httpx
 from airflow_mlops_provider.exceptions import MlopsError, StackUnavailableError
 from airflow_mlops_provider.records import DatasetRef, EndpointRef, Record
 from airflow_mlops_provider.stack.local import LocalStack
-from airflow_mlops_provider.stack.standalone import ending_on_signals, pages, say
+from airflow_mlops_provider.stack.standalone import end_with_parent, ending_on_signals, pages, say
 from flights.columns import ENTITY, FEATURES
 from flights.landing import land_month
 from flights.report import lines_of, record_of
@@ -46,7 +46,7 @@ class Phase:
     """Whether flights are asked about at the endpoint while it runs."""
     by_asset: bool = False
     """Whether an asset that the phase before updates starts it, and not the demo."""
-    minutes: float = 5
+    minutes: float = 10
 
 
 PHASES = [
@@ -81,6 +81,8 @@ class Outcome:
 def main() -> int:
     """Run the demo; return 0 if all of it went well."""
     stay = not os.environ.get("DEMO_EXIT")
+    if "MAKELEVEL" in os.environ:
+        end_with_parent()  # a killed make tells nobody
     try:
         with ending_on_signals():
             return run(PHASES, stay=stay)
@@ -131,7 +133,8 @@ def run_phase(client: AirflowClient, phase: Phase, records: list[Record]) -> Out
 
     def show(task: str, state: str) -> None:
         outcome.states.add(state)
-        say(f"{time.monotonic() - start:6.1f} s  {task:40} {state}")
+        if state != "none":
+            say(f"{time.monotonic() - start:6.1f} s  {task:40} {state}")
 
     try:
         with live_traffic(records) if phase.traffic else nullcontext() as traffic:

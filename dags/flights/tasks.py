@@ -6,19 +6,34 @@ from datetime import datetime
 from typing import Any
 
 from airflow.sdk import Param, task
+from airflow.sdk.exceptions import AirflowSkipException
+from airflow.timetables.trigger import CronTriggerTimetable
+from dateutil.relativedelta import relativedelta
 
 MONTH = Param(None, type=["null", "string"], description="Newest month, like 2013-02")
 """The form field of the month; empty means the data interval's, else the newest that landed."""
+
+MONTHLY = CronTriggerTimetable("0 0 1 * *", timezone="UTC", interval=relativedelta(months=1))
+"""When a month is over, with that month as the data interval."""
 
 
 @task
 def choose_window(
     params: dict[str, Any], data_interval_start: datetime | None = None
 ) -> dict[str, str]:
-    """Give the newest month to use and the window that it ends: month, start and end."""
+    """Give the newest month to use and the window that it ends: month, start and end.
+
+    A scheduled run for a month that never landed is skipped; a person is told.
+    """
+    from airflow_mlops_provider.exceptions import DataError
     from flights.months import training_window
 
-    return training_window(params["month"], data_interval_start)
+    try:
+        return training_window(params["month"], data_interval_start)
+    except DataError as error:
+        if params["month"] is None and data_interval_start is not None:
+            raise AirflowSkipException(str(error)) from error
+        raise
 
 
 @task

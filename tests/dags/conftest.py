@@ -50,9 +50,6 @@ def services(
             "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps(
                 {"conn_type": "mlflow", "host": mlflow_server}
             ),
-            "AIRFLOW_CONN_MLOPS_SERVING_DEFAULT": json.dumps(
-                {"conn_type": "mlops_serving", "host": admin}
-            ),
         }
     finally:
         stop_all([host])

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import stat
@@ -36,12 +37,10 @@ def test_keys_are_made_once_and_only_their_owner_reads_them(stack):
 
 def test_a_home_in_use_is_refused(stack, monkeypatch):
     monkeypatch.setattr(local, "_LOCK_SECONDS", 0)
-    with (
-        (stack.home / "lock").open("w") as lock,
-        pytest.raises(StackUnavailableError, match="Another stack runs in"),
-    ):
-        local.fcntl.flock(lock, local.fcntl.LOCK_EX)
-        stack.__enter__()
+    with (stack.home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StackUnavailableError, match="Another stack runs in"):
+            stack.__enter__()
 
 
 def test_a_fresh_stack_forgets_what_was(stack):

@@ -116,6 +116,19 @@ def test_a_candidate_that_breaks_while_baking_is_rolled_back():
     assert target.traffic == {"v1": 100}
 
 
+@pytest.mark.parametrize(("slack", "end"), [(10, "SUCCEEDED"), (1, "ROLLED_BACK")])
+def test_slower_by_less_than_the_slack_is_not_blamed(slack, end):
+    target = with_champion()
+    chosen = plan(latency_slack_ms=slack)
+    state, _ = drive(target, chosen, latency_ms={"v1": 2.0, "v2": 5.0})
+    assert state.state == end
+
+
+def test_a_step_lasts_its_minimum():
+    state, _ = drive(with_champion(), plan(step_min_seconds=70))
+    assert all(step["seconds"] >= 70 for step in state.steps if step["state"] == "STEP")
+
+
 def test_a_latency_spike_of_everybody_is_not_held_against_the_candidate():
     target = with_champion()
 
@@ -145,7 +158,7 @@ def test_evidence_that_leans_against_the_candidate_holds_it():
     target = with_champion()
     until(target, "STEP")
     target.count("v1", 5000, errors=0)
-    target.count("v2", 600, errors=2)
+    target.count("v2", 600, errors=3)
     state = tick(target, "e", plan(), 100)
     assert (state.state, state.weight) == ("STEP", 10)
 
@@ -377,9 +390,22 @@ def test_the_document_is_json_and_forgives_what_the_host_adds():
     assert len(json.dumps(document)) < 10_000
 
 
+def test_a_line_says_where_it_stands():
+    target = with_champion()
+    until(target, "STEP")
+    target.count("v2", 20, errors=1)
+    assert "v2 at 10 %: it answered 20 requests with 1 errors" in (
+        tick(target, "e", plan(), 20).describe()
+    )
+    target.expire_lease()
+    assert (
+        tick(target, "e", plan(), 30).describe() == "ROLLED_BACK, v2 at 10 %: lease expired: test"
+    )
+
+
 @pytest.mark.parametrize("state", ["PAUSED", "SUCCEEDED", "ROLLED_BACK", "ROLLBACK_FAILED"])
 def test_nothing_is_decided_after_the_end(state):
-    ended = RolloutState(state=state, candidate="v2", model_uri="m", champion="v1", since=0)
+    ended = replace(begin(with_champion(), "e", plan(), 0), state=state)
     assert decide(plan(), ended, Observation(traffic={}, deployments={}), 1e9) == ended
 
 

@@ -1,0 +1,77 @@
+"""Predict a whole dataset with a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlops_provider.exceptions import ParameterError
+from airflow_mlops_provider.operators.base import MlopsOperator
+from airflow_mlops_provider.records import DatasetRef, ModelVersionRef
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class BatchPredictOperator(MlopsOperator):
+    """Write a model's score of each row of a dataset. Gives a ``PredictionBatchRef``.
+
+    Exactly one of ``model_uri`` and ``model_version`` names the model.
+
+    Args:
+        dataset: The ``DatasetRef`` to predict.
+        model_uri: An MLflow model URI such as ``models:/name@champion``.
+        model_version: A ``ModelVersionRef``.
+        batch_rows: Rows that are predicted, and kept in memory, at once.
+        keep_columns: Columns of the dataset to keep beside the score.
+    """
+
+    template_fields: Sequence[str] = (
+        *MlopsOperator.shared_template_fields,
+        "dataset",
+        "model_uri",
+        "model_version",
+        "batch_rows",
+        "keep_columns",
+    )
+
+    def __init__(
+        self,
+        *,
+        dataset: Any,
+        model_uri: str | None = None,
+        model_version: Any = None,
+        batch_rows: int = 100_000,
+        keep_columns: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.dataset = dataset
+        self.model_uri = model_uri
+        self.model_version = model_version
+        self.batch_rows = batch_rows
+        self.keep_columns = keep_columns
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Predict in batches."""
+        from airflow_mlops_provider.steps.predict import batch_predict
+
+        with self.tracked_run(context) as run:
+            batch = batch_predict(
+                self._model(),
+                DatasetRef.from_xcom(self.dataset),
+                workspace=self.workspace_uri,
+                batch_rows=int(self.batch_rows),
+                keep_columns=list(self.keep_columns),
+            )
+            run.log_record(batch)
+        self.log.info("Predicted %d rows with %s", batch.n_rows, batch.model_versions)
+        return batch.to_xcom()
+
+    def _model(self) -> str:
+        if bool(self.model_uri) == bool(self.model_version):
+            got = {"model_uri": self.model_uri, "model_version": self.model_version}
+            raise ParameterError.of(
+                "model_uri", "BatchPredictOperator", "given, or else model_version", got
+            )
+        return self.model_uri or ModelVersionRef.from_xcom(self.model_version).model_uri

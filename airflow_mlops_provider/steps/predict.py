@@ -1,0 +1,131 @@
+"""Predict a whole dataset with a model, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from mlflow.exceptions import MlflowException
+
+from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError
+from airflow_mlops_provider.records import DatasetRef, PredictionBatchRef
+from airflow_mlops_provider.steps.evaluate import load_model, predict_score
+from airflow_mlops_provider.workspace import checked_name, join, store_by_content
+
+SCORE = "score"
+
+
+def batch_predict(
+    model_uri: str,
+    dataset: DatasetRef,
+    *,
+    workspace: str,
+    batch_rows: int = 100_000,
+    keep_columns: Sequence[str] = (),
+) -> PredictionBatchRef:
+    """Write the model's ``score`` of each row of ``dataset``, in the dataset's order.
+
+    Only ``batch_rows`` rows are in memory at a time. The scores are one float64 column: the last
+    class's probability, or the prediction. The same model and dataset give the same file.
+
+    Args:
+        model_uri: Any MLflow model with a pyfunc flavour and a signature.
+        dataset: Rows to predict.
+        workspace: Where the batch is kept, under ``predictions/{dataset.name}/``.
+        batch_rows: Rows that are predicted at once, at least 1.
+        keep_columns: Columns of the dataset to keep beside the score (keys, times, labels).
+
+    Raises:
+        DataError: the dataset's file is gone or broken, or lacks a column.
+        ModelError: the model cannot be loaded, has no signature, or fails on the rows.
+        ParameterError: ``batch_rows`` is below 1, or ``score`` is among ``keep_columns``.
+    """
+    if batch_rows < 1:
+        raise ParameterError.of("batch_rows", "batch_predict", "at least 1", batch_rows)
+    if SCORE in keep_columns:
+        raise ParameterError.of(
+            "keep_columns", "batch_predict", f"free of {SCORE!r}, the model's own", keep_columns
+        )
+    model = load_model(model_uri)
+    features = _features(model, model_uri)
+    _require_columns(dataset, features, keep_columns)
+    folder = join(workspace, "predictions", checked_name(dataset.name, "name", "a dataset"))
+
+    def write(uri: str) -> None:
+        columns = list(dict.fromkeys([*features, *keep_columns]))
+        with fsspec.open(uri, "wb") as target:
+            _write_scores(target, model, _batches(dataset, columns, batch_rows), keep_columns)
+
+    uri, digest = store_by_content(folder, ".parquet", write)
+    return PredictionBatchRef(
+        uri=uri,
+        n_rows=dataset.n_rows,
+        file_hash=digest,
+        model_versions=[model_uri],
+        window_start=dataset.window_start,
+        window_end=dataset.window_end,
+    )
+
+
+def _features(model: Any, model_uri: str) -> list[str]:
+    schema = model.metadata.get_input_schema()
+    if schema is None or not schema.has_input_names():
+        raise ModelError(
+            f"Expected a signature with named columns in {model_uri}, got {schema}. Log the model "
+            "with `signature=infer_signature(...)`."
+        )
+    return [str(name) for name in schema.input_names()]
+
+
+def _require_columns(
+    dataset: DatasetRef, features: Sequence[str], keep_columns: Sequence[str]
+) -> None:
+    for names, reader in ((features, "the model"), (keep_columns, "keep_columns")):
+        missing = [name for name in names if name not in dataset.columns]
+        if missing:
+            raise DataError(
+                f"Expected columns {missing} for {reader} in dataset {dataset.name!r}, got "
+                f"{sorted(dataset.columns)}."
+            )
+
+
+def _batches(dataset: DatasetRef, columns: list[str], batch_rows: int) -> Iterator[pa.Table]:
+    """Yield a table of no rows, then the dataset in tables of at most ``batch_rows`` rows."""
+    try:
+        with fsspec.open(dataset.uri, "rb") as source:
+            file = pq.ParquetFile(source)
+            yield file.schema_arrow.empty_table().select(columns)
+            for batch in file.iter_batches(batch_size=batch_rows, columns=columns):
+                yield pa.Table.from_batches([batch]).select(columns)
+    except (FileNotFoundError, pa.ArrowException) as error:
+        raise DataError(
+            f"Cannot read dataset {dataset.name!r} at {dataset.uri}: {error}. Clear the task that "
+            "wrote it."
+        ) from error
+
+
+def _write_scores(
+    target: Any, model: Any, batches: Iterator[pa.Table], keep_columns: Sequence[str]
+) -> None:
+    empty = next(batches).select(list(keep_columns))
+    schema = empty.schema.append(pa.field(SCORE, pa.float64())).remove_metadata()
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        done = 0
+        for batch in batches:
+            scores = pa.array(_predict(model, batch, done), pa.float64())
+            columns = [batch[name] for name in keep_columns]
+            writer.write_table(pa.table([*columns, scores], schema=schema))
+            done += batch.num_rows
+
+
+def _predict(model: Any, batch: pa.Table, done: int) -> Any:
+    try:
+        return predict_score(model, batch.to_pandas())
+    except (MlflowException, ValueError, TypeError, KeyError) as error:
+        raise ModelError(
+            f"The model failed on rows {done} to {done + batch.num_rows - 1}: {error}. Check the "
+            "types of these rows against the model's signature."
+        ) from error

@@ -1,0 +1,421 @@
+"""The serving host with real Envoy, real scorers and real models from a real MLflow store."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.models import ModelSignature, infer_signature
+from mlflow.types import Schema, TensorSpec
+from sklearn.linear_model import LogisticRegression
+
+from airflow_mlops_provider.exceptions import (
+    ModelError,
+    ParameterError,
+    RegistryConflictError,
+    ServingUnavailableError,
+)
+from airflow_mlops_provider.serving.client import ServingClient
+from airflow_mlops_provider.serving.prediction_log import read_segments
+
+ROW = {"dataframe_split": {"columns": ["x", "y"], "data": [[0.5, 0.2]]}}
+
+
+class Host:
+    """A serving host in a process of its own."""
+
+    def __init__(self, workspace: Path, tracking_uri: str) -> None:
+        self.workspace = workspace
+        self.process = start(workspace, "--tracking-uri", tracking_uri)
+        self.client = ServingClient.from_workspace(str(workspace))
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def scorer_pids(self) -> dict[str, int]:
+        return {
+            arguments[arguments.index("--deployment") + 1]: pid
+            for pid, arguments in children(self.process.pid)
+            if "--deployment" in arguments
+        }
+
+
+def start(workspace: Path, *extra: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "airflow_mlops_provider.cli", "serve"]
+    command += ["--workspace", str(workspace), "--port", "0", "--admin-port", "0", *extra]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    until(lambda: (workspace / "serving" / "host.json").exists() or process.poll() is not None, 90)
+    return process
+
+
+def children(parent: int) -> list[tuple[int, list[str]]]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
+                text = (stat.parent / "cmdline").read_text().replace("=", "\0")
+                found.append((int(stat.parent.name), text.split("\0")))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status != "Z"
+
+
+def until(holds, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.05)
+
+
+@contextmanager
+def load(url: str, rate: float = 30):
+    """Send requests at a bounded rate; gives the list of (status, deployment) seen."""
+    seen: list[tuple[int, str | None]] = []
+    ended = threading.Event()
+
+    def run() -> None:
+        with httpx.Client(timeout=40) as client:
+            while not ended.wait(2 / rate):
+                try:
+                    answer = client.post(f"{url}/invocations", json=ROW)
+                    seen.append((answer.status_code, answer.headers.get("x-deployment")))
+                except httpx.HTTPError as error:
+                    seen.append((0, repr(error)))
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+
+
+class Broken(mlflow.pyfunc.PythonModel):
+    """Raises on x > 1, and gives text where its signature promises numbers on x < 0."""
+
+    def predict(self, context, model_input, params=None):
+        x = model_input["x"].iloc[0]
+        if x > 1:
+            raise ArithmeticError("too large")
+        return np.array(["text"] if x < 0 else [1.0])
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, str]:
+    root = tmp_path_factory.mktemp("mlflow")
+    uri = f"sqlite:///{root}/mlflow.db"
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    mlflow.set_experiment(
+        experiment_id=mlflow.create_experiment("serving", artifact_location=str(root / "artifacts"))
+    )
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(200, 2)), columns=["x", "y"])
+    labels = (frame["x"] > 0).astype(int)
+    found = {"tracking_uri": uri}
+    for name, strength in (("v1", 1.0), ("v2", 0.01)):
+        model = LogisticRegression(C=strength).fit(frame, labels)
+        found[name] = mlflow.sklearn.log_model(
+            model,
+            name=name,
+            signature=infer_signature(frame, model.predict_proba(frame)),
+            pyfunc_predict_fn="predict_proba",
+            pip_requirements=["scikit-learn"],
+        ).model_uri
+    inputs = infer_signature(frame).inputs
+    outputs = Schema([TensorSpec(np.dtype("float64"), (-1,))])
+    found["broken"] = mlflow.pyfunc.log_model(
+        name="broken",
+        python_model=Broken(),
+        signature=ModelSignature(inputs=inputs, outputs=outputs),
+        pip_requirements=["scikit-learn"],
+    ).model_uri
+    return found
+
+
+@pytest.fixture(scope="module")
+def host(models, tmp_path_factory):
+    running = Host(tmp_path_factory.mktemp("workspace"), models["tracking_uri"])
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def client(host) -> ServingClient:
+    return host.client
+
+
+@pytest.fixture
+def endpoint(client, models, request):
+    name = request.node.name.replace("[", "-").rstrip("]")[:60]
+    client.create_endpoint(name)
+    yield name
+    client.delete_endpoint(name)
+
+
+def put(client: ServingClient, endpoint: str, traffic: dict[str, int], **more):
+    generation = client.get_state(endpoint).generation
+    return client.set_traffic(endpoint, traffic, generation=generation, **more)
+
+
+def test_weights_move_under_load_without_a_failed_request(client, models, endpoint):
+    client.create_deployment(endpoint, "champion", models["v1"])
+    ref = client.create_deployment(endpoint, "candidate", models["v2"])
+    assert ref.traffic == {}
+    put(client, endpoint, {"champion": 100})
+    with load(ref.url, rate=40) as seen:
+        marks = []
+        for champion in (100, 50, 0):
+            put(client, endpoint, {"champion": champion, "candidate": 100 - champion})
+            time.sleep(0.5)  # requests begun on the old weights end
+            marks.append(len(seen))
+            time.sleep(5)
+            marks.append(len(seen))
+    assert Counter(status for status, _ in seen) == {200: len(seen)}
+    before, half, after = (
+        Counter(name for _, name in seen[marks[i] : marks[i + 1]]) for i in (0, 2, 4)
+    )
+    assert set(before) == {"champion"}
+    assert set(after) == {"candidate"}
+    assert 0.3 < half["candidate"] / half.total() < 0.7
+    counts = client.observe(endpoint)
+    assert sum(counts[name]["requests"] for name in counts) == len(seen)
+    assert all(counts[name]["errors"] == 0 for name in counts)
+    assert counts["champion"]["latency_buckets"]["+Inf"] == counts["champion"]["requests"]
+    client.rotate_logs(endpoint)
+
+
+def test_killed_candidate_costs_no_user_a_request(host, client, models, endpoint):
+    client.create_deployment(endpoint, "champion", models["v1"])
+    ref = client.create_deployment(endpoint, "doomed", models["v2"])
+    put(client, endpoint, {"champion": 50, "doomed": 50})
+    before = host.scorer_pids()["doomed"]
+    with load(ref.url, rate=40) as seen:
+        time.sleep(1)
+        counted = client.observe(endpoint)["doomed"]["requests"]
+        os.kill(before, signal.SIGKILL)
+        until(lambda: host.scorer_pids().get("doomed", before) != before, 60)
+        until(lambda: client.observe(endpoint)["doomed"]["requests"] > counted + 20, 60)
+    assert Counter(status for status, _ in seen) == {200: len(seen)}
+    client.rotate_logs(endpoint)
+    records = list(read_segments(host.workspace / "serving" / "logs" / endpoint))
+    answered = [item for item in records if item["status"] == 200]
+    assert len({item["request_id"] for item in answered}) == len(seen)
+    assert {item["deployment"] for item in answered} == {"champion", "doomed"}
+
+
+def test_blame_is_laid_where_it_belongs_and_all_is_logged(host, client, models, endpoint):
+    ref = client.create_deployment(endpoint, "broken", models["broken"])
+    put(client, endpoint, {"broken": 100})
+
+    def ask(number: int, payload: dict) -> httpx.Response:
+        headers = {"x-request-id": f"r{number}", "x-entity-id": "e"}
+        return httpx.post(f"{ref.url}/invocations", json=payload, headers=headers)
+
+    payloads = (
+        {"dataframe_records": [{"x": 0.5, "y": 1.0}]},
+        {"dataframe_records": [{"x": 0.5}]},
+        {"rows": []},
+        {"dataframe_records": [{"x": 2.0, "y": 1.0}]},
+        {"dataframe_records": [{"x": -1.0, "y": 1.0}]},
+        {"dataframe_records": [{"x": 0.5, "y": 1.0}, {"x": 0.5, "y": 1.0}]},
+    )
+    answers = [ask(number, payload) for number, payload in enumerate(payloads)]
+    assert [answer.status_code for answer in answers] == [200, 400, 400, 500, 500, 500]
+    assert answers[0].json() == {"predictions": [1.0]}
+    assert answers[0].headers["x-model-uri"] == models["broken"]
+    assert answers[3].json() == {
+        "error_code": "INTERNAL_ERROR",
+        "message": "The model raised ArithmeticError: too large",
+    }
+    counts = client.observe(endpoint)["broken"]
+    found = {name: counts[name] for name in ("requests", "errors", "client_errors")}
+    assert found == {"requests": 6, "errors": 3, "client_errors": 2}
+    assert counts["schema_violations"] == 2
+    client.rotate_logs(endpoint)
+    records = list(read_segments(host.workspace / "serving" / "logs" / endpoint))
+    assert [(item["request_id"], item["row"], item["error_class"]) for item in records] == [
+        ("r0", 0, None),
+        ("r1", 0, "InvalidInput"),
+        ("r2", 0, "InvalidInput"),
+        ("r3", 0, "ArithmeticError"),
+        ("r4", 0, "OutputSchemaViolation"),
+        ("r5", 0, "OutputSchemaViolation"),
+        ("r5", 1, "OutputSchemaViolation"),
+    ]
+    assert records[0]["inputs"] == {"x": 0.5, "y": 1.0}
+    assert (records[0]["outputs"], records[0]["entity_id"], records[0]["attempt"]) == (1.0, "e", 1)
+    with pytest.raises(ParameterError, match="exactly one of"):
+        client.predict(endpoint, {})
+
+
+def test_mirrored_requests_are_marked_as_shadow(host, client, models, endpoint):
+    client.create_deployment(endpoint, "champion", models["v1"])
+    client.create_deployment(endpoint, "shadow", models["v2"])
+    put(client, endpoint, {"champion": 100}, mirror_traffic={"shadow": 100})
+    for _ in range(5):
+        client.predict(endpoint, ROW)
+    until(lambda: client.observe(endpoint)["shadow"]["shadow_requests"] == 5)
+    counts = client.observe(endpoint)
+    assert (counts["shadow"]["requests"], counts["champion"]["requests"]) == (0, 5)
+    client.rotate_logs(endpoint)
+    records = list(read_segments(host.workspace / "serving" / "logs" / endpoint))
+    by_side = {
+        side: {item["request_id"] for item in records if item["shadow"] is side}
+        for side in (True, False)
+    }
+    assert by_side[True] == by_side[False]
+    assert len(by_side[True]) == 5
+    with pytest.raises(ParameterError, match="still carries traffic"):
+        client.delete_deployment(endpoint, "shadow")
+
+
+def test_an_entity_stays_on_its_side_as_the_weight_rises(client, models, endpoint):
+    client.create_deployment(endpoint, "champion", models["v1"])
+    ref = client.create_deployment(endpoint, "candidate", models["v2"])
+
+    def on_candidate() -> set[str]:
+        found = set()
+        for entity in map(str, range(40)):
+            headers = {"x-entity-id": entity}
+            answer = httpx.post(f"{ref.url}/invocations", json=ROW, headers=headers)
+            if answer.headers["x-deployment"] == "candidate":
+                found.add(entity)
+        return found
+
+    put(client, endpoint, {"champion": 70, "candidate": 30}, sticky=True)
+    some = on_candidate()
+    assert some == on_candidate()
+    put(client, endpoint, {"champion": 30, "candidate": 70})
+    assert set() < some < on_candidate()
+
+
+def test_model_that_cannot_be_loaded_leaves_nothing(host, client, endpoint):
+    with pytest.raises(ModelError, match=r"(?s)last log lines:.*no-such-model"):
+        client.create_deployment(endpoint, "ghost", "models:/no-such-model/1")
+    assert client.get_state(endpoint).deployments == {}
+    assert "ghost" not in host.scorer_pids()
+
+
+def test_repeating_a_call_changes_nothing_and_a_stale_one_is_refused(client, models, endpoint):
+    client.create_deployment(endpoint, "v1", models["v1"])
+    assert client.create_deployment(endpoint, "v1", models["v1"]) == client.get_state(endpoint)
+    with pytest.raises(RegistryConflictError, match="already serves"):
+        client.create_deployment(endpoint, "v1", models["v2"])
+    put(client, endpoint, {"v1": 100})
+    assert client.create_endpoint(endpoint).traffic == {"v1": 100}
+    with pytest.raises(RegistryConflictError, match="generation 0"):
+        client.set_traffic(endpoint, {"v1": 100}, generation=0)
+    with pytest.raises(ParameterError, match="Move its traffic away"):
+        client.delete_deployment(endpoint, "v1")
+    put(client, endpoint, {})
+    client.delete_deployment(endpoint, "v1")
+    client.delete_deployment(endpoint, "v1")
+    with pytest.raises(ParameterError, match=f"known: .*{endpoint}"):
+        client.get_state("nobody")
+
+
+def test_rollout_without_its_driver_is_rolled_back(client, models, endpoint):
+    client.create_deployment(endpoint, "champion", models["v1"])
+    client.create_deployment(endpoint, "candidate", models["v2"])
+    put(client, endpoint, {"champion": 50, "candidate": 50})
+    keep = {"lease_seconds": 1.0, "rollback_traffic": {"champion": 100}}
+    client.put_rollout(endpoint, {"state": "STEP"}, **keep)
+    until(lambda: client.get_rollout(endpoint)["state"] == "ROLLED_BACK")
+    assert client.get_rollout(endpoint)["reason"].startswith("lease expired: ")
+    assert client.get_state(endpoint).traffic == {"champion": 100}
+    client.clear_rollout(endpoint)
+    assert client.get_rollout(endpoint) is None
+
+
+def test_admin_refuses_strangers(client):
+    with pytest.raises(ServingUnavailableError, match="airflow-mlops serve"):
+        ServingClient("http://127.0.0.1:1", "").capabilities()
+    with pytest.raises(ParameterError, match="token"):
+        ServingClient(client.admin_url, "wrong").capabilities()
+
+
+def test_mlflow_target_sets_the_same_traffic(host, client, models, endpoint):
+    from mlflow.deployments import get_deploy_client
+
+    target = get_deploy_client(f"mlops-local:{host.workspace}")
+    target.create_deployment("v1", models["v1"], endpoint=endpoint)
+    assert target.update_endpoint(endpoint, {"traffic": {"v1": 100}})["generation"] == 1
+    assert target.get_deployment("v1", endpoint)["traffic"] == 100
+    frame = pd.DataFrame({"x": [0.5, -3.0], "y": [0.2, 0.1]})
+    predictions = target.predict(inputs=frame, endpoint=endpoint)["predictions"]
+    assert np.argmax(predictions, axis=1).tolist() == [1, 0]
+    target.update_endpoint(endpoint, {"traffic": {}})
+    target.delete_deployment("v1", endpoint=endpoint)
+
+
+def test_host_comes_back_as_it_was_and_leaves_no_process_behind(models, tmp_path):
+    first = Host(tmp_path, models["tracking_uri"])
+    first.client.create_endpoint("e")
+    first.client.create_deployment("e", "v1", models["v1"])
+    put(first.client, "e", {"v1": 100})
+    first.client.predict("e", ROW)
+    left = [pid for pid, _ in children(first.process.pid)]
+    assert len(left) == 2
+    first.stop(signal.SIGKILL)
+    until(lambda: not any(map(alive, left)), 5)
+
+    second = Host(tmp_path, models["tracking_uri"])
+    assert second.client.get_state("e").traffic == {"v1": 100}
+    assert len(list(read_segments(tmp_path / "serving" / "logs" / "e"))) == 1
+    until(lambda: second.client.predict("e", ROW))
+    assert second.client.observe("e")["v1"]["requests"] == 2
+    left = [pid for pid, _ in children(second.process.pid)]
+    assert second.stop(signal.SIGINT) == 0
+    assert not any(map(alive, left))
+    assert not (tmp_path / "serving" / "host.json").exists()
+    assert (tmp_path / "serving" / "token").stat().st_mode & 0o777 == 0o600
+    assert json.loads((tmp_path / "serving" / "state.json").read_text())["endpoints"]["e"]
+    with pytest.raises(ServingUnavailableError, match="airflow-mlops serve --workspace"):
+        ServingClient.from_workspace(str(tmp_path))
+
+
+@pytest.mark.parametrize("option", ["--port", "--admin-port"])
+def test_taken_port_is_named_and_nothing_starts(tmp_path, option):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = start(tmp_path, option, str(port))
+        _, error = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert error.count("\n") == 1
+    assert f"127.0.0.1:{port}" in error
+    assert not (tmp_path / "serving" / "host.json").exists()
+
+
+def test_second_host_of_a_workspace_is_refused(host):
+    command = [sys.executable, "-m", "airflow_mlops_provider.cli", "serve", "--port=0"]
+    command += ["--admin-port=0", f"--workspace={host.workspace}"]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert process.returncode == 1
+    assert "Another serving host" in process.stderr

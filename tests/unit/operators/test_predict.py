@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from unittest.mock import patch
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_mlops_provider.operators.predict import BatchPredictOperator
+from airflow_mlops_provider.records import ModelVersionRef, PredictionBatchRef
+
+BATCH = PredictionBatchRef(uri="/w/p", n_rows=3, file_hash="f", model_versions=["models:/m/1"])
+VERSION = ModelVersionRef(
+    name="m", version="1", model_uri="models:/m/1", model_id="i", run_id="r", aliases=[]
+)
+
+
+@pytest.mark.parametrize(
+    "model", [{"model_uri": "models:/m/1"}, {"model_version": VERSION.to_xcom()}]
+)
+def test_a_model_is_named_by_uri_or_by_version(context, run, dataset, model):
+    operator = BatchPredictOperator(
+        task_id="t",
+        dataset=dataset.to_xcom(),
+        batch_rows="10",
+        keep_columns=("id",),
+        workspace="/w",
+        **model,
+    )
+    with patch(
+        "airflow_mlops_provider.steps.predict.batch_predict", return_value=BATCH
+    ) as batch_predict:
+        assert operator.execute(context) == BATCH.to_xcom()
+    batch_predict.assert_called_once_with(
+        "models:/m/1", dataset, workspace="/w", batch_rows=10, keep_columns=["id"]
+    )
+    run.log_record.assert_called_once_with(BATCH)
+
+
+@pytest.mark.parametrize("model", [{}, {"model_uri": "u", "model_version": VERSION.to_xcom()}])
+def test_neither_or_both_is_refused_for_good(context, run, dataset, model):
+    operator = BatchPredictOperator(task_id="t", dataset=dataset.to_xcom(), **model)
+    with pytest.raises(AirflowFailException, match="given, or else model_version"):
+        operator.execute(context)

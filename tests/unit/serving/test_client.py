@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from airflow_mlops_provider.exceptions import (
+    ModelError,
+    ParameterError,
+    RegistryConflictError,
+    ServingUnavailableError,
+)
+from airflow_mlops_provider.serving.client import ServingClient
+
+REF = {
+    "endpoint": "e",
+    "url": "http://router/endpoints/e",
+    "deployments": {},
+    "traffic": {},
+    "mirror_traffic": {},
+    "generation": 0,
+}
+
+
+def client_of(handler) -> ServingClient:
+    client = ServingClient("http://admin/", "secret")
+    client._client = httpx.Client(transport=httpx.MockTransport(handler))
+    return client
+
+
+def test_token_goes_to_the_admin_and_not_to_the_router():
+    seen = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append((request.url.host, request.headers.get("authorization")))
+        return httpx.Response(200, json={"predictions": [1]} if request.method == "POST" else REF)
+
+    assert client_of(handler).predict("e", {"inputs": [1]}) == {"predictions": [1]}
+    assert seen == [("admin", "Bearer secret"), ("router", None)]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (400, {"error": "ParameterError", "message": "why"}, ParameterError),
+        (409, {"error": "RegistryConflictError", "message": "why"}, RegistryConflictError),
+        (422, {"error": "ModelError", "message": "why"}, ModelError),
+        (503, {"error": "ServingUnavailableError", "message": "why"}, ServingUnavailableError),
+        (404, ["why"], ParameterError),
+        (500, ["why"], ServingUnavailableError),
+    ],
+)
+def test_refusals_keep_their_kind_and_reason(status, body, error):
+    client = client_of(lambda request: httpx.Response(status, json=body))
+    with pytest.raises(error, match="why"):
+        client.get_state("e")
+
+
+@pytest.mark.parametrize("call", ["capabilities", "list_endpoints"])
+def test_silent_host_is_named_with_the_remedy(call):
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    with pytest.raises(ServingUnavailableError, match=r"http://admin .*airflow-mlops serve"):
+        getattr(client_of(handler), call)()
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(400, ParameterError), (500, ModelError), (503, ServingUnavailableError)],
+)
+def test_failed_prediction_says_whose_fault_it_is(status, error):
+    def handler(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=REF) if request.method == "GET" else httpx.Response(status)
+
+    with pytest.raises(error, match=str(status)):
+        client_of(handler).predict("e", {})
+
+
+def test_workspace_without_a_host_names_the_command(tmp_path):
+    with pytest.raises(ServingUnavailableError, match="airflow-mlops serve --workspace"):
+        ServingClient.from_workspace(str(tmp_path))

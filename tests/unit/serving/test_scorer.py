@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from starlette.testclient import TestClient
+
+from airflow_mlops_provider.serving.counters import Counters
+from airflow_mlops_provider.serving.prediction_log import PredictionLog, read_segments
+from airflow_mlops_provider.serving.scorer import Scorer, build_app, die_with_parent
+
+KEYS = {
+    "request_id",
+    "row",
+    "ts",
+    "endpoint",
+    "deployment",
+    "model_uri",
+    "entity_id",
+    "inputs",
+    "outputs",
+    "status",
+    "error_class",
+    "latency_ms",
+    "attempt",
+    "shadow",
+}
+
+
+@pytest.fixture
+def scorer(tmp_path) -> Scorer:
+    model = SimpleNamespace(
+        predict=lambda data: (data["x"] * 2).to_numpy(),
+        metadata=SimpleNamespace(signature=None),
+    )
+    return Scorer(
+        endpoint="e",
+        deployment="v1",
+        model_uri="models:/m/1",
+        model=model,
+        log=PredictionLog(tmp_path / "logs", "v1", durability="power"),
+        counters=Counters(tmp_path / "counters"),
+    )
+
+
+def test_each_row_is_logged_with_exactly_the_agreed_keys(scorer):
+    headers = {"x-request-id": "r", "x-entity-id": "e7", "x-envoy-attempt-count": "2"}
+    with TestClient(build_app(scorer)) as client:
+        payload = {"dataframe_records": [{"x": 1}, {"x": 2}]}
+        answer = client.post("/invocations", json=payload, headers=headers)
+    assert answer.json() == {"predictions": [2, 4]}
+    assert (answer.headers["x-deployment"], answer.headers["x-model-uri"]) == ("v1", "models:/m/1")
+    first, second = read_segments(scorer.log.folder)
+    assert set(first) == set(second) == KEYS
+    assert [first["row"], second["row"]] == [0, 1]
+    assert (second["inputs"], second["outputs"]) == ({"x": 2}, 4)
+    assert (first["request_id"], first["entity_id"], first["attempt"]) == ("r", "e7", 2)
+    assert (first["status"], first["error_class"], first["shadow"]) == (200, None, False)
+    assert scorer.counters.read()["requests"] == 1
+
+
+def test_shadow_request_counts_apart(scorer):
+    with TestClient(build_app(scorer)) as client:
+        payload = {"dataframe_records": [{"x": 1}]}
+        client.post("/invocations", json=payload, headers={"host": "127.0.0.1-shadow:8601"})
+    counts = scorer.counters.read()
+    assert (counts["requests"], counts["shadow_requests"]) == (0, 1)
+    assert counts["latency_buckets"]["+Inf"] == 0
+    assert [record["shadow"] for record in read_segments(scorer.log.folder)] == [True]
+
+
+def test_prediction_that_cannot_be_logged_is_not_given(scorer):
+    with TestClient(build_app(scorer)) as client:
+        scorer.log.close()
+        answer = client.post("/invocations", json={"dataframe_records": [{"x": 1}]})
+    assert answer.status_code == 500
+    assert "could not be logged" in answer.json()["message"]
+
+
+def test_rotation_closes_the_open_segment(scorer):
+    with TestClient(build_app(scorer)) as client:
+        client.post("/invocations", json={"dataframe_records": [{"x": 1}]})
+        assert list(read_segments(scorer.log.folder)) == []
+        client.post("/logs/rotate")
+        assert len(list(read_segments(scorer.log.folder))) == 1
+
+
+@pytest.mark.parametrize("path", ["/ping", "/health", "/version"])
+def test_probes_answer(scorer, path):
+    with TestClient(build_app(scorer)) as client:
+        assert client.get(path).status_code == 200
+
+
+def test_scorer_without_its_host_does_not_start(monkeypatch):
+    monkeypatch.setattr("airflow_mlops_provider.serving.scorer.sys.platform", "other")
+    with pytest.raises(SystemExit, match="gone"):
+        die_with_parent(1 << 30)
