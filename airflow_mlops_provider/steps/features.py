@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
 from feast import repo_operations
 from feast.errors import FeastError
 from feast.feature_view import FeatureViewState
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.steps.snapshot import read_table, write_table
+from airflow_mlops_provider.workspace import exists
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from feast import FeatureStore
+    from feast import FeatureService, FeatureStore, FeatureView
 
     from airflow_mlops_provider.records import DatasetRef
 
@@ -83,6 +84,7 @@ def materialize(
     if first >= last:
         raise ParameterError.of("end", "materialize", f"later than start ({first})", str(last))
     names = _view_names(store, feature_views)
+    _require_sources([store.get_feature_view(name) for name in names])
     for name in names:
         with _registry_lock(store), _feast_errors(store):
             _heal(store, [name])
@@ -133,17 +135,27 @@ def historical_features(
             "historical_features needs exactly one of feature_service and features. Got "
             f"{feature_service!r} and {features!r} instead."
         )
-    table = read_table(entities)
-    if TIME_COLUMN not in table.column_names:
-        raise DataError(f"{entities.uri} has no column {TIME_COLUMN!r}; it says when to look.")
-    rows = table.to_pandas().assign(**{_ROW: range(table.num_rows)})
     with _feast_errors(store):
         asked = (
             store.get_feature_service(feature_service) if feature_service else list(features or ())
         )
-        joined = store.get_historical_features(entity_df=rows, features=asked).to_arrow()
+        views = _asked_views(store, asked)
+    keys = sorted({key for view in views for key in view.join_keys})
+    _require_columns(entities, [*keys, TIME_COLUMN])
+    _require_sources(views)
+    table = read_table(entities)
+    rows = table.select([*keys, TIME_COLUMN]).to_pandas()
+    # the Dask store would drop rows of equal key and moment
+    group = rows.groupby([*rows], dropna=False, sort=False).ngroup().rename(_ROW)
+    distinct = rows.assign(**{_ROW: group}).drop_duplicates(_ROW)
+    with _feast_errors(store):
+        joined = store.get_historical_features(entity_df=distinct, features=asked).to_arrow()
+    places = _places(group, joined, entities)
+    for column in joined.column_names:
+        if column not in distinct:
+            table = table.append_column(column, joined[column].take(places))
     return write_table(
-        _with_features(table, joined),
+        table,
         name,
         workspace,
         entities.uri,
@@ -152,17 +164,43 @@ def historical_features(
     )
 
 
-def _with_features(table: pa.Table, joined: pa.Table) -> pa.Table:
-    if joined.num_rows != table.num_rows:
+def _places(group: pd.Series[Any], joined: pa.Table, entities: DatasetRef) -> pa.Array:
+    """Return each entity's row of ``joined``; null where the Dask store left it out for its age."""
+    found = pd.Series(range(joined.num_rows), index=joined[_ROW].to_pandas(), dtype="Int64")
+    if not found.index.is_unique:
         raise DataError(
-            f"The join gave {joined.num_rows} rows for {table.num_rows} entities: a source has "
-            "several rows of one entity and moment. Remove the repeated rows."
+            f"The join of {entities.uri} gave several rows for one entity: a source repeats an "
+            "entity and moment. Remove the repeated rows."
         )
-    joined = joined.sort_by(_ROW)
-    for column in joined.column_names:
-        if column != _ROW and column not in table.column_names:
-            table = table.append_column(column, joined[column])
-    return table
+    return pa.array(group.map(found), type=pa.int64())
+
+
+def _asked_views(store: FeatureStore, asked: FeatureService | list[str]) -> list[FeatureView]:
+    if isinstance(asked, list):
+        names = {reference.partition(":")[0] for reference in asked}
+    else:
+        names = {projection.name for projection in asked.feature_view_projections}
+    return [view for view in store.list_batch_feature_views() if view.name in names]
+
+
+def _require_columns(entities: DatasetRef, columns: list[str]) -> None:
+    missing = [column for column in columns if column not in entities.columns]
+    if missing:
+        raise DataError(
+            f"{entities.uri} has no column {missing}; entities need their join keys and the moment "
+            f"to look from, {columns}. It has {[*entities.columns]}."
+        )
+
+
+def _require_sources(views: Sequence[FeatureView]) -> None:
+    """Name the file that is missing, where each offline store would fail in its own way."""
+    for view in views:
+        path = getattr(view.batch_source, "path", None)
+        if path and not exists(path):
+            raise DataError(
+                f"The feature view {view.name!r} reads {path}, which does not exist. Write it "
+                "before its features are used."
+            )
 
 
 def _view_names(store: FeatureStore, feature_views: Sequence[str] | None) -> list[str]:
@@ -203,10 +241,10 @@ def _feast_errors(store: FeatureStore) -> Iterator[None]:
     """Word what is wrong with a definition or its source; anything else passes."""
     try:
         yield
-    except (FeastError, FileNotFoundError) as error:
+    except FeastError as error:
         raise DataError(
             f"Feast cannot use the feature store {store.project!r}: {type(error).__name__}: "
-            f"{error}. Write the missing file, or apply the repository again."
+            f"{error}. Correct the name, or apply the repository that defines it."
         ) from error
 
 

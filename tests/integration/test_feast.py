@@ -1,0 +1,288 @@
+"""Feast for real: file registry, SQLite online store, DuckDB and Dask offline stores."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from feast.feature_view import FeatureViewState
+
+from airflow_mlops_provider.exceptions import DataError, ParameterError
+from airflow_mlops_provider.hooks.feast import FeastHook
+from airflow_mlops_provider.steps.features import (
+    apply_features,
+    heal_views,
+    historical_features,
+    materialize,
+)
+from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
+
+DEFINITIONS = """
+from datetime import timedelta
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
+from feast.types import Float64
+
+origin = Entity(name="origin", value_type=ValueType.STRING)
+source = FileSource(path="{source}", timestamp_field="event_timestamp")
+weather = FeatureView(
+    name="weather", entities=[origin], ttl=timedelta(hours=6),
+    schema=[Field(name="temp", dtype=Float64)], source=source,
+)
+service = FeatureService(name="service", features=[weather])
+"""
+CONFIG = """
+project: p
+provider: local
+offline_store: {{type: {offline}}}
+online_store: {{type: sqlite}}
+entity_key_serialization_version: 3
+"""
+START = pd.Timestamp("2013-01-01", tz="UTC")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def observations() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    hours = np.sort(rng.choice(24 * 30, 200, replace=False))
+    return pd.concat(
+        pd.DataFrame(
+            {
+                "origin": origin,
+                "event_timestamp": START + pd.to_timedelta(hours, unit="h"),
+                "temp": rng.normal(size=200),
+            }
+        )
+        for origin in ("EWR", "JFK")
+    )
+
+
+def write_repo(folder: Path, offline: str = "duckdb", definitions: str = DEFINITIONS) -> str:
+    folder.mkdir()
+    source = folder / "weather.parquet"
+    observations().to_parquet(source, coerce_timestamps="us")
+    (folder / "feature_store.yaml").write_text(CONFIG.format(offline=offline))
+    (folder / "definitions.py").write_text(definitions.format(source=source))
+    return str(folder)
+
+
+@pytest.fixture(params=["duckdb", "dask"])
+def repo(request, tmp_path, workspace, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_FEAST_DEFAULT", '{"conn_type": "feast"}')
+    return write_repo(tmp_path / "repo", request.param)
+
+
+@pytest.fixture
+def store(repo):
+    opened = FeastHook(repo_path=repo).get_conn()
+    assert apply_features(opened, repo) == ["weather"]
+    return opened
+
+
+def open_again(repo):
+    return FeastHook(repo_path=repo).get_conn()
+
+
+def state_of(repo):
+    return open_again(repo).get_feature_view("weather").state
+
+
+def online_rows(store):
+    with sqlite3.connect(store.config.online_store.path) as connection:
+        return sorted(
+            connection.execute(
+                "SELECT entity_key, feature_name, value, event_ts FROM p_weather"
+            ).fetchall()
+        )
+
+
+def served(store, origin="JFK"):
+    return store.get_online_features(
+        features=store.get_feature_service("service"), entity_rows=[{"origin": origin}]
+    ).to_dict()["temp"][0]
+
+
+def test_applying_and_materializing_again_change_nothing(store, repo):
+    materialize(store, None, START, START + pd.Timedelta(days=20))
+    first = online_rows(store)
+    assert len(first) == 2
+    apply_features(open_again(repo), repo)
+    assert materialize(store, ["weather"], "2013-01-01", "2013-01-21T00:00:00+00:00") == ["weather"]
+    assert online_rows(store) == first
+    seen = observations().query("origin == 'JFK'").set_index("event_timestamp")["temp"]
+    assert served(store) == seen[: START + pd.Timedelta(days=20)].iloc[-1]
+
+
+def test_the_join_sees_what_was_known_then_and_nothing_newer(store, workspace):
+    rng = np.random.default_rng(1)
+    rows = 500
+    times = START + pd.to_timedelta(rng.integers(0, 24 * 60 * 30, rows), unit="min")
+    entities = pd.DataFrame(
+        {
+            "id": rng.permutation(rows),
+            "origin": rng.choice(["EWR", "JFK", "LGA", None], rows),
+            "event_timestamp": times.where(rng.random(rows) < 0.7, times.floor("h")),
+            "late": pd.array(rng.choice([0, 1, None], rows), dtype="Int8"),
+        }
+    )
+    ref = write_dataset(entities, "entities", workspace, "test", window_start=START)
+    joined = historical_features(
+        store, ref, name="joined", workspace=workspace, feature_service="service"
+    )
+    known = pd.merge_asof(
+        entities.assign(event_timestamp=times_of(entities)).sort_values("event_timestamp"),
+        observations().assign(event_timestamp=times_of).sort_values("event_timestamp"),
+        on="event_timestamp",
+        by="origin",
+        tolerance=pd.Timedelta(hours=6),
+    )
+    found = read_dataset(joined)
+    assert found["id"].tolist() == entities["id"].tolist()
+    expected = known.set_index("id")["temp"].loc[found["id"]]
+    np.testing.assert_array_equal(found["temp"], expected)
+    assert 0.2 < found["temp"].notna().mean() < 0.5
+    assert joined.columns == {**ref.columns, "temp": "double"}
+    assert joined.window_start == ref.window_start
+
+
+def times_of(frame):
+    return frame["event_timestamp"].astype("datetime64[us, UTC]")
+
+
+def test_references_do_as_well_as_a_service(store, workspace):
+    frame = pd.DataFrame({"origin": ["JFK"], "event_timestamp": [START + pd.Timedelta(days=9)]})
+    ref = write_dataset(frame, "entities", workspace, "test")
+    by = [{"feature_service": "service"}, {"features": ["weather:temp"]}]
+    hashes = {
+        historical_features(store, ref, name="j", workspace=workspace, **which).logical_hash
+        for which in by
+    }
+    assert len(hashes) == 1
+
+
+PROCESS = """
+import os, signal, sys
+from datetime import UTC, datetime, timedelta
+from feast.infra.compute_engines.local.compute import LocalComputeEngine
+from airflow_mlops_provider.hooks.feast import FeastHook
+from airflow_mlops_provider.steps.features import materialize
+
+store = FeastHook(repo_path=sys.argv[1]).get_conn()
+start = datetime(2013, 1, 1, tzinfo=UTC)
+"""
+DIE = """
+LocalComputeEngine.materialize = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+materialize(store, None, start, start + timedelta(days=8))
+"""
+THREE_DAYS = """
+for day in range(int(sys.argv[2]), int(sys.argv[2]) + 3):
+    materialize(store, None, start + timedelta(days=day), start + timedelta(days=day + 1))
+"""
+
+
+def in_process(code, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", PROCESS + code, *arguments], stdout=subprocess.DEVNULL, cwd=ROOT
+    )
+
+
+def killed(repo):
+    assert in_process(DIE, repo).wait(120) == -signal.SIGKILL
+    assert state_of(repo) == FeatureViewState.MATERIALIZING
+
+
+@pytest.mark.parametrize("repo", ["duckdb"], indirect=True)
+def test_a_view_that_a_killed_run_left_is_healed_and_served(store, repo):
+    materialize(store, None, "2013-01-01", "2013-01-08")
+    before = served(store)
+    killed(repo)
+    with pytest.raises(ValueError, match="MATERIALIZING"):
+        served(open_again(repo))
+    assert heal_views(open_again(repo), None) == ["weather"]
+    assert served(open_again(repo)) == before
+    assert heal_views(open_again(repo), ["weather"]) == []
+
+
+@pytest.mark.parametrize("repo", ["duckdb"], indirect=True)
+def test_materializing_after_a_kill_goes_on(store, repo):
+    materialize(store, None, "2013-01-01", "2013-01-08")
+    killed(repo)
+    materialize(open_again(repo), None, "2013-01-01", "2013-01-09")
+    assert state_of(repo) == FeatureViewState.AVAILABLE_ONLINE
+    killed(repo)
+    apply_features(open_again(repo), repo)
+    assert state_of(repo) == FeatureViewState.AVAILABLE_ONLINE
+
+
+@pytest.mark.parametrize("repo", ["duckdb"], indirect=True)
+def test_the_file_registry_keeps_what_rivals_commit(store, repo):
+    processes = [in_process(THREE_DAYS, repo, str(3 * n)) for n in range(3)]
+    assert [process.wait(180) for process in processes] == [0, 0, 0]
+    intervals = open_again(repo).get_feature_view("weather").materialization_intervals
+    assert sorted((start - START).days for start, _ in intervals) == list(range(9))
+
+
+def test_what_cannot_be_joined_or_materialized_is_named(store, repo, workspace):
+    def join(frame, **which):
+        ref = write_dataset(frame, "entities", workspace, "test")
+        historical_features(store, ref, name="joined", workspace=workspace, **which)
+
+    frame = pd.DataFrame({"origin": ["JFK"], "event_timestamp": [START]})
+    with pytest.raises(DataError, match="nonsense"):
+        join(frame, feature_service="nonsense")
+    with pytest.raises(DataError, match="nonsense"):
+        join(frame, features=["nonsense:temp"])
+    with pytest.raises(DataError, match="origin"):
+        join(frame.drop(columns="origin"), feature_service="service")
+    with pytest.raises(DataError, match=r"no column \['event_timestamp'\]"):
+        join(frame.drop(columns="event_timestamp"), feature_service="service")
+    with pytest.raises(ParameterError, match="exactly one"):
+        join(frame)
+    with pytest.raises(DataError, match=r"\['nonsense'\].*\['weather'\]"):
+        materialize(store, ["nonsense"], "2013-01-01", "2013-01-02")
+    with pytest.raises(ParameterError, match="later than start"):
+        materialize(store, None, "2013-01-02", "2013-01-02")
+    with pytest.raises(ParameterError, match=r"start.*soon"):
+        materialize(store, None, "soon", "2013-01-02")
+    Path(repo, "weather.parquet").unlink()
+    with pytest.raises(DataError, match=r"weather\.parquet"):
+        join(frame, feature_service="service")
+    with pytest.raises(DataError, match=r"weather\.parquet"):
+        materialize(store, None, "2013-01-01", "2013-01-02")
+    assert not list(Path(workspace).glob("datasets/joined/*"))
+
+
+@pytest.mark.parametrize(
+    ("definitions", "message"),
+    [
+        ("import nonsense", "ModuleNotFoundError.*nonsense"),
+        ("this is no Python", "SyntaxError"),
+    ],
+)
+def test_a_broken_repository_is_named_and_registers_nothing(
+    tmp_path, workspace, monkeypatch, definitions, message
+):
+    monkeypatch.setenv("AIRFLOW_CONN_FEAST_DEFAULT", '{"conn_type": "feast"}')
+    repo = write_repo(tmp_path / "repo", definitions=definitions)
+    store = FeastHook(repo_path=repo).get_conn()
+    before = Path.cwd()
+    with pytest.raises(DataError, match=message) as error:
+        apply_features(store, repo)
+    assert repo in str(error.value)
+    assert Path.cwd() == before
+    assert open_again(repo).list_batch_feature_views() == []
+
+
+def test_repositories_do_not_mix_their_modules(tmp_path, workspace, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_FEAST_DEFAULT", '{"conn_type": "feast"}')
+    one = write_repo(tmp_path / "one")
+    other = write_repo(
+        tmp_path / "other", definitions=DEFINITIONS.replace('name="weather"', 'name="climate"')
+    )
+    assert apply_features(open_again(one), one) == ["weather"]
+    assert apply_features(open_again(other), other) == ["climate"]
