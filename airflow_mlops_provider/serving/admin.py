@@ -149,6 +149,7 @@ def serve(options: ServeOptions, announce: Callable[[str], None]) -> None:
     folder = (options.workspace / "serving").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     with _only_host(folder), _listen(options.host, options.admin_port) as admin:
+        (folder / "host.json").unlink(missing_ok=True)  # a killed host left it behind
         with _listen(options.host, options.port) as probe:
             router_port = probe.getsockname()[1]
         asyncio.run(_run(options, folder, admin, router_port, announce))

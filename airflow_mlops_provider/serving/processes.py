@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
+import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Sequence
@@ -13,19 +15,22 @@ from pathlib import Path
 
 from airflow_mlops_provider.exceptions import ModelError
 
+_PR_SET_PDEATHSIG = 1
 _STOP_SECONDS = 15
 _TAIL_LINES = 15
 _TAIL_BYTES = 16_384
+_libc = ctypes.CDLL(None)  # loaded here, because a forked child should load nothing
 
 
 async def spawn(command: Sequence[str], log_file: Path, *, report: bool = False) -> Process:
-    """Start ``command`` in a session of its own, so that Ctrl-C reaches the host alone.
+    """Start ``command``, which dies with the host, but of Ctrl-C only when the host says so.
 
     Args:
         command: Program and arguments.
         log_file: Where its standard error goes, appended.
         report: Give its standard output to the caller as a pipe.
     """
+    host = os.getpid()
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as log:
         return await asyncio.create_subprocess_exec(
@@ -34,6 +39,7 @@ async def spawn(command: Sequence[str], log_file: Path, *, report: bool = False)
             stdout=PIPE if report else log,
             stderr=log,
             start_new_session=True,
+            preexec_fn=lambda: _die_with(host),
         )
 
 
@@ -74,7 +80,6 @@ async def start_scorer(
         "model-uri": model_uri,
         "tracking-uri": tracking_uri,
         "folder": str(folder),
-        "parent": str(os.getpid()),
     }
     command = [sys.executable, "-m", "airflow_mlops_provider.serving.scorer"]
     command += [f"--{name}={value}" for name, value in options.items()]
@@ -99,6 +104,14 @@ def tail(path: Path) -> str:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
         return "\n".join(file.read().decode(errors="replace").splitlines()[-_TAIL_LINES:])
+
+
+def _die_with(host: int) -> None:
+    """Have the kernel kill this process when the host dies, however it dies (Linux only)."""
+    if sys.platform == "linux":
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != host:
+        os._exit(1)
 
 
 async def _reported_port(process: Process) -> int:

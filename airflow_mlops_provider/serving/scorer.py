@@ -1,7 +1,7 @@
 """The scorer: one process that serves one model version, and logs each prediction it makes.
 
-The serving host starts it as ``python -m airflow_mlops_provider.serving.scorer``. It dies with
-its parent, and reports its port as one JSON line on standard output once the model is loaded.
+The serving host starts it as ``python -m airflow_mlops_provider.serving.scorer``. It reports
+its port as one JSON line on standard output once the model is loaded.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import argparse
 import asyncio
 import json
 import os
-import signal
 import socket
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 
     from airflow_mlops_provider.serving.scoring import Scored
 
-_PR_SET_PDEATHSIG = 1
 _DRAIN_SECONDS = 10
 
 
@@ -189,21 +186,9 @@ def load_model(model_uri: str, tracking_uri: str) -> PyFuncModel:
     return model
 
 
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when the host dies, however it dies (Linux only)."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        raise SystemExit("The serving host is gone.")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Load the model, report the port, and serve until told to stop."""
     options = _options(arguments)
-    if options.parent:
-        die_with_parent(options.parent)
     report = _own_stdout()
 
     import uvicorn
@@ -245,7 +230,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tracking-uri", required=True)
     parser.add_argument("--folder", required=True, help="the host's folder in the workspace")
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--parent", type=int, default=0, help="process to die with")
     parser.add_argument("--durability", choices=["process", "power"], default="process")
     return parser.parse_args(arguments)
 

@@ -14,6 +14,7 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
+import cloudpickle
 import httpx
 import mlflow
 import numpy as np
@@ -59,8 +60,13 @@ def start(workspace: Path, *extra: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "airflow_mlops_provider.cli", "serve"]
     command += ["--workspace", str(workspace), "--port", "0", "--admin-port", "0", *extra]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    until(lambda: (workspace / "serving" / "host.json").exists() or process.poll() is not None, 90)
+    until(lambda: published_by(workspace, process.pid) or process.poll() is not None, 90)
     return process
+
+
+def published_by(workspace: Path, pid: int) -> bool:
+    path = workspace / "serving" / "host.json"
+    return path.exists() and json.loads(path.read_text())["pid"] == pid
 
 
 def children(parent: int) -> list[tuple[int, list[str]]]:
@@ -148,6 +154,7 @@ def models(tmp_path_factory) -> dict[str, str]:
             pyfunc_predict_fn="predict_proba",
             pip_requirements=["scikit-learn"],
         ).model_uri
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the scorer has no tests
     inputs = infer_signature(frame).inputs
     outputs = Schema([TensorSpec(np.dtype("float64"), (-1,))])
     found["broken"] = mlflow.pyfunc.log_model(
@@ -164,6 +171,21 @@ def host(models, tmp_path_factory):
     running = Host(tmp_path_factory.mktemp("workspace"), models["tracking_uri"])
     yield running
     assert running.stop() == 0
+
+
+@pytest.fixture
+def hosts(models):
+    """Starts hosts, and kills those that a failed test left running."""
+    started: list[Host] = []
+
+    def begin(workspace: Path) -> Host:
+        started.append(Host(workspace, models["tracking_uri"]))
+        return started[-1]
+
+    yield begin
+    for each in started:
+        each.process.kill()
+        each.process.wait()
 
 
 @pytest.fixture
@@ -375,8 +397,8 @@ def test_mlflow_target_sets_the_same_traffic(host, client, models, endpoint):
     target.delete_deployment("v1", endpoint=endpoint)
 
 
-def test_host_comes_back_as_it_was_and_leaves_no_process_behind(models, tmp_path):
-    first = Host(tmp_path, models["tracking_uri"])
+def test_host_comes_back_as_it_was_and_leaves_no_process_behind(models, tmp_path, hosts):
+    first = hosts(tmp_path)
     first.client.create_endpoint("e")
     first.client.create_deployment("e", "v1", models["v1"])
     put(first.client, "e", {"v1": 100})
@@ -386,7 +408,7 @@ def test_host_comes_back_as_it_was_and_leaves_no_process_behind(models, tmp_path
     first.stop(signal.SIGKILL)
     until(lambda: not any(map(alive, left)), 5)
 
-    second = Host(tmp_path, models["tracking_uri"])
+    second = hosts(tmp_path)
     assert second.client.get_state("e").traffic == {"v1": 100}
     assert len(list(read_segments(tmp_path / "serving" / "logs" / "e"))) == 1
     until(lambda: second.client.predict("e", ROW))

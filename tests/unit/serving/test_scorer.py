@@ -7,7 +7,7 @@ from starlette.testclient import TestClient
 
 from airflow_mlops_provider.serving.counters import Counters
 from airflow_mlops_provider.serving.prediction_log import PredictionLog, read_segments
-from airflow_mlops_provider.serving.scorer import Scorer, build_app, die_with_parent
+from airflow_mlops_provider.serving.scorer import Scorer, build_app
 
 KEYS = {
     "request_id",
@@ -89,9 +89,3 @@ def test_rotation_closes_the_open_segment(scorer):
 def test_probes_answer(scorer, path):
     with TestClient(build_app(scorer)) as client:
         assert client.get(path).status_code == 200
-
-
-def test_scorer_without_its_host_does_not_start(monkeypatch):
-    monkeypatch.setattr("airflow_mlops_provider.serving.scorer.sys.platform", "other")
-    with pytest.raises(SystemExit, match="gone"):
-        die_with_parent(1 << 30)
