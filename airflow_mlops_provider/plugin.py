@@ -1,6 +1,8 @@
 """What the provider adds to Airflow's web pages.
 
-Every Airflow process loads this module, also each task's, so it imports nothing of the web.
+Every Airflow process loads this module, also each task's, so it imports nothing of the web. It
+does import the operators: the DAG processor loads plugins before it forks for each DAG file, and
+so parses them without importing the operators each time.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from urllib.parse import urlsplit
 
 from airflow.plugins_manager import AirflowPlugin
 from airflow.sdk import conf
+
+import airflow_mlops_provider.operators  # noqa: F401 - see above
 
 PREFIX = "/mlops"
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self, cast
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from airflow_mlops_provider.exceptions import RecordError
 
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +45,8 @@ class Record:
                 f"{type(payload).__name__} {str(payload)[:80]!r}. Pass `upstream.output`, and use "
                 "render_template_as_native_obj=True if it goes through a Jinja string."
             )
+        from pydantic import ValidationError
+
         try:
             return cast("Self", _adapter(cls).validate_python(dict(payload)))
         except ValidationError as error:
@@ -55,14 +57,13 @@ class Record:
             raise RecordError(f"Not a valid {cls.__name__}: {wrong}.") from error
 
 
-_adapters: dict[type, TypeAdapter[Any]] = {}
-
-
+@cache
 def _adapter(cls: type) -> TypeAdapter[Any]:
-    if cls not in _adapters:
-        cls.__pydantic_config__ = _STRICT  # type: ignore[attr-defined]  # read by TypeAdapter
-        _adapters[cls] = TypeAdapter(cls)
-    return _adapters[cls]
+    from pydantic import ConfigDict, TypeAdapter  # late: DAG files are parsed without it
+
+    strict = ConfigDict(extra="forbid", allow_inf_nan=False)
+    cls.__pydantic_config__ = strict  # type: ignore[attr-defined]  # read by TypeAdapter
+    return TypeAdapter(cls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
