@@ -30,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_serve(commands)
     _add_status(commands)
+    _add_standalone(commands)
     return parser
 
 
@@ -89,6 +90,19 @@ def _status(options: argparse.Namespace) -> int:
     if not endpoints:
         print("No endpoints yet.")
     return 0
+
+
+def _add_standalone(commands: Any) -> None:
+    parser = commands.add_parser("standalone", help="run MLflow, the serving host and Airflow here")
+    parser.add_argument("--home", type=Path, default=Path("mlops"), help="where data is kept")
+    parser.add_argument("--dags", type=Path, default=Path("dags"), help="folder of DAG files")
+    parser.set_defaults(run=_standalone)
+
+
+def _standalone(options: argparse.Namespace) -> int:
+    from airflow_mlops_provider.stack.standalone import run_standalone
+
+    return run_standalone(options.home, options.dags)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ which validates every field and names the one that is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
@@ -58,7 +58,7 @@ class Record:
 
 
 @cache
-def _adapter(cls: type) -> TypeAdapter[Any]:
+def _adapter(cls: Hashable) -> TypeAdapter[Any]:
     from pydantic import ConfigDict, TypeAdapter  # late: DAG files are parsed without it
 
     strict = ConfigDict(extra="forbid", allow_inf_nan=False)

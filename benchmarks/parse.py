@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +80,13 @@ def run(quick: bool) -> list[Measure]:
 
 def seconds(operators: str) -> float:
     """Return the CPU seconds of parsing all files, each in a fork of its own."""
-    command = [sys.executable, "-c", PARSE, str(DAGS), operators, *map(str, sorted(DAGS.glob("*.py")))]
+    command = [
+        sys.executable,
+        "-c",
+        PARSE,
+        str(DAGS),
+        operators,
+        *map(str, sorted(DAGS.glob("*.py"))),
+    ]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return float(output.splitlines()[-1])

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_mlops_provider.exceptions import PermanentError
 from airflow_mlops_provider.hooks.mlflow import MlflowHook
 from airflow_mlops_provider.hooks.settings import workspace_uri
+from airflow_mlops_provider.links import MLFLOW_RUN_KEY, MlflowRunLink, mlflow_run_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
@@ -35,6 +36,7 @@ class MlopsOperator(BaseOperator):
         "workspace",
     )
     template_fields: Sequence[str] = shared_template_fields
+    operator_extra_links = (MlflowRunLink(),)
     ui_color = "#e8f4fa"
 
     def __init__(
@@ -67,6 +69,8 @@ class MlopsOperator(BaseOperator):
             with task_run(
                 client, experiment, pipeline_tags(context), task_tags(context), self.task_id
             ) as run:
+                if url := mlflow_run_url(hook.tracking_uri, experiment, run.run_id):
+                    context["ti"].xcom_push(key=MLFLOW_RUN_KEY, value=url)
                 yield run
 
     def emit_asset(self, context: Context, asset: Asset, record: Record) -> None:

@@ -41,6 +41,7 @@ _QUIET = {
     "FEAST_USAGE": "False",
     "GX_ANALYTICS_ENABLED": "False",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "OMP_WAIT_POLICY": "PASSIVE",  # idle threads of one fit must not spin away the next one's core
 }
 
 

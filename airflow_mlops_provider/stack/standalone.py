@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import signal
 import sys
@@ -19,18 +18,10 @@ from airflow_mlops_provider.stack.local import USER, LocalStack
 _PR_SET_PDEATHSIG = 1
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command ``standalone``, with :func:`run_standalone` as its ``run``."""
-    parser = commands.add_parser("standalone", help="run MLflow, the serving host and Airflow here")
-    parser.add_argument("--home", type=Path, default=Path("mlops"), help="where data is kept")
-    parser.add_argument("--dags", type=Path, default=Path("dags"), help="folder of DAG files")
-    parser.set_defaults(run=run_standalone)
-
-
-def run_standalone(arguments: argparse.Namespace) -> int:
+def run_standalone(home: Path, dags: Path) -> int:
     """Start the stack, show its pages and stay until interrupted; return an exit code."""
     try:
-        with ending_on_signals(), LocalStack(arguments.home, arguments.dags, say) as stack:
+        with ending_on_signals(), LocalStack(home, dags, say) as stack:
             say(pages(stack))
             while all(service.running for service in stack.services):
                 time.sleep(1)

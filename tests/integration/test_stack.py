@@ -34,14 +34,11 @@ def tiny():
 tiny()
 """
 
-STANDALONE = """
-import argparse, sys
-from airflow_mlops_provider.stack.standalone import add_parser
-parser = argparse.ArgumentParser()
-add_parser(parser.add_subparsers())
-arguments = parser.parse_args(["standalone", "--home", sys.argv[1], "--dags", sys.argv[2]])
-sys.exit(arguments.run(arguments))
-"""
+
+def standalone(home: Path, dags: Path) -> list[str]:
+    """Return the command that runs the stack."""
+    options = ["--home", str(home), "--dags", str(dags)]
+    return [sys.executable, "-m", "airflow_mlops_provider.cli", "standalone", *options]
 
 
 @pytest.fixture
@@ -122,7 +119,7 @@ def started(folders) -> Iterator[list[subprocess.Popen[str]]]:
 )
 def test_an_interruption_leaves_nothing_behind(folders, started, moment, number):
     home, dags = folders
-    command = [sys.executable, "-c", STANDALONE, str(home), str(dags)]
+    command = standalone(home, dags)
     env = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
     started.append(process)
@@ -144,7 +141,7 @@ def tail_of(home: Path) -> str:
 def test_a_home_survives_being_killed(folders, started):
     home, dags = folders
     process = subprocess.Popen(
-        [sys.executable, "-c", STANDALONE, str(home), str(dags)],
+        standalone(home, dags),
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
