@@ -8,7 +8,7 @@ which validates every field and names the one that is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
@@ -48,7 +48,8 @@ class Record:
         from pydantic import ValidationError
 
         try:
-            return cast("Self", _adapter(cls).validate_python(dict(payload)))
+            adapter = _adapter(cls)  # type: ignore[arg-type]  # mypy doubts that a class hashes
+            return cast("Self", adapter.validate_python(dict(payload)))
         except ValidationError as error:
             wrong = "; ".join(
                 f"{'.'.join(map(str, item['loc'])) or cls.__name__}: {item['msg']}"
@@ -58,7 +59,7 @@ class Record:
 
 
 @cache
-def _adapter(cls: Hashable) -> TypeAdapter[Any]:
+def _adapter(cls: type) -> TypeAdapter[Any]:
     from pydantic import ConfigDict, TypeAdapter  # late: DAG files are parsed without it
 
     strict = ConfigDict(extra="forbid", allow_inf_nan=False)
