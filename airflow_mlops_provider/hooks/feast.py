@@ -65,7 +65,7 @@ class FeastHook(BaseHook):
             parsed.repo_path = repo
             store = FeatureStore(repo_path=str(repo), config=parsed)
             Path(store.config.registry.path).parent.mkdir(parents=True, exist_ok=True)
-        except (ValidationError, FeastError, ValueError) as error:
+        except (ValidationError, FeastError, ValueError, AttributeError, TypeError) as error:
             raise DataError(
                 f"{repo / CONFIG_FILE}, with the Connection {self.feast_conn_id!r} laid over it, "
                 f"is no valid Feast configuration: {error}. Correct the named fields."

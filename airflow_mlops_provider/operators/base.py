@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -57,6 +57,13 @@ class MlopsOperator(BaseOperator):
         """The workspace to use, known once the task runs."""
         return self.workspace or workspace_uri()
 
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], *args: Any, **kwargs: Any
+    ) -> None:
+        """Render all fields but functions and classes, which Airflow would call to render them."""
+        rendered = [name for name in template_fields if not callable(getattr(parent, name, None))]
+        super()._do_render_template_fields(parent, rendered, *args, **kwargs)
+
     @contextmanager
     def tracked_run(self, context: Context) -> Iterator[TaskRun]:
         """Open this attempt's MLflow run; what a retry cannot mend fails the task for good."""
@@ -82,11 +89,14 @@ class MlopsOperator(BaseOperator):
 
 @contextmanager
 def failing_for_good() -> Iterator[None]:
-    """Turn our permanent errors into the exception that makes Airflow skip its retries."""
+    """Turn our permanent errors into the exception that makes Airflow skip its retries.
+
+    Its message is one line, the last one of the task's log; the original is its cause.
+    """
     try:
         yield
     except PermanentError as error:
-        raise AirflowFailException(str(error)) from error
+        raise AirflowFailException(" ".join(str(error).split())) from error
 
 
 def pipeline_tags(context: Context) -> dict[str, str]:

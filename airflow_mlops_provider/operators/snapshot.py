@@ -88,12 +88,12 @@ class SnapshotDatasetOperator(MlopsOperator):
     def _called(self) -> DatasetRef:
         from airflow_mlops_provider.steps.snapshot import write_dataset
 
-        frame = self.source(**(self.op_kwargs or {}))
         return write_dataset(
-            frame if self.columns is None else frame[list(self.columns)],
+            self.source(**(self.op_kwargs or {})),
             self.name,
             self.workspace_uri,
             f"{self.source.__module__}.{self.source.__qualname__}",
+            columns=self.columns,
             window_start=self.window_start,
             window_end=self.window_end,
         )

@@ -90,7 +90,8 @@ async def start_scorer(
         await stop(process)
         what = f"was not ready in {timeout:g} s" if isinstance(error, TimeoutError) else "ended"
         raise ModelError(
-            f"The scorer of {model_uri} {what}. Its last log lines:\n{tail(log_file)}"
+            f"The scorer of {model_uri} {what}. Check that {tracking_uri} has this model, and "
+            f"read {log_file}. Its last lines:\n{tail(log_file)}"
         ) from error
     except BaseException:
         process.kill()

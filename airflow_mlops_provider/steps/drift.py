@@ -241,13 +241,15 @@ def _kind(values: pd.Series[Any]) -> Literal["numeric", "categorical"] | None:
 
 def _read_profile(uri: str) -> Mapping[str, Any]:
     try:
-        profile: Mapping[str, Any] = read_json(uri)
+        profile = read_json(uri)
     except FileNotFoundError as error:
         raise DataError(
             f"No drift profile at {uri}. Run the task that profiles the training data again."
         ) from error
     except ValueError as error:
         raise DataError(f"{uri} is no drift profile: {error}. Profile the data again.") from error
+    if not isinstance(profile, dict) or not {"n", "features"} <= profile.keys():
+        raise DataError(f"{uri} is no drift profile. Name what ProfileDatasetOperator gave.")
     return profile
 
 
@@ -256,7 +258,10 @@ def _chosen(
 ) -> Mapping[str, Any]:
     unknown = sorted(set(columns or ()) - set(features))
     if unknown:
-        raise DataError(f"The profile {uri} has no features {unknown}; it has {[*features]}.")
+        raise DataError(
+            f"The profile {uri} has no features {unknown}; it has {[*features]}. "
+            "Correct `columns`, or profile the data again."
+        )
     return {name: features[name] for name in columns} if columns else features
 
 

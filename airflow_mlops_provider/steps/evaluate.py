@@ -94,7 +94,10 @@ def predict_score(model: Any, frame: pd.DataFrame) -> NDArray[np.float64]:
     names = model.metadata.get_input_schema().input_names()
     missing = [name for name in names if name not in frame.columns]
     if missing:
-        raise DataError(f"Expected columns {missing} for the model, got {sorted(frame.columns)}.")
+        raise DataError(
+            f"Expected columns {missing} for the model, got {sorted(frame.columns)}. Give it the "
+            "features it was trained on."
+        )
     inputs = frame[names]
     numbers = inputs.select_dtypes(include=["integer", "bool"]).columns
     output = np.asarray(model.predict(inputs.astype(dict.fromkeys(numbers, float))), dtype=float)
@@ -107,13 +110,14 @@ def _labelled(dataset: DatasetRef, target: str) -> pd.DataFrame:
     if target not in dataset.columns:
         raise DataError(
             f"Expected the target column {target!r} in dataset {dataset.name!r}, got "
-            f"{sorted(dataset.columns)}."
+            f"{sorted(dataset.columns)}. Correct `target`, or the step before."
         )
     frame = read_dataset(dataset)
     frame = frame[frame[target].notna()].reset_index(drop=True)
     if frame.empty:
         raise DataError(
-            f"No row of dataset {dataset.name!r} has a value in {target!r} to judge by."
+            f"No row of dataset {dataset.name!r} has a value in {target!r} to judge by. Wait "
+            "for labels, or choose another window."
         )
     return frame
 
@@ -147,7 +151,10 @@ def _slices(
     found = []
     for column in columns:
         if column not in frame.columns:
-            raise DataError(f"Expected the slice column {column!r}, got {sorted(frame.columns)}.")
+            raise DataError(
+                f"Expected the slice column {column!r}, got {sorted(frame.columns)}. Correct "
+                "`slices`, or the step before."
+            )
         for value, rows in frame.groupby(column, observed=True).indices.items():
             if len(rows) < min_rows or (task == "classification" and len(set(truth[rows])) < 2):
                 continue

@@ -43,20 +43,17 @@ def apply_features(store: FeatureStore, repo_path: str) -> list[str]:
         DataError: a file does not import, or a definition or its source is wrong.
     """
     repo_folder = Path(repo_path).resolve()
-    with _registry_lock(store), _inside(repo_folder):
-        try:
+    with _inside(repo_folder):
+        with _applying(repo_folder):
             repo = repo_operations._get_repo_contents(repo_folder, store.project, store.config)
-            repo_operations.apply_total_with_repo_instance(
-                store, store.project, store.registry, repo, skip_source_validation=False
-            )
-        except Exception as error:
-            raise DataError(
-                f"The Feast repository {repo_folder} cannot be applied: "
-                f"{type(error).__name__}: {error}. Correct the definition, or write the file it "
-                "reads."
-            ) from error
-        _heal(store, [view.name for view in repo.feature_views])
-    return sorted(view.name for view in repo.feature_views)
+        names = sorted(view.name for view in repo.feature_views)
+        with _registry_lock(store):
+            with _applying(repo_folder):
+                repo_operations.apply_total_with_repo_instance(
+                    store, store.project, store.registry, repo, skip_source_validation=False
+                )
+            _heal(store, names)
+    return names
 
 
 def materialize(
@@ -234,6 +231,18 @@ def _moment(name: str, value: str | datetime) -> datetime:
         raise ParameterError.of(name, "materialize", "an ISO 8601 time", value) from error
     aware = moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
     return aware.to_pydatetime()
+
+
+@contextmanager
+def _applying(repo_folder: Path) -> Iterator[None]:
+    """Word whatever the code of a repository, or Feast as it reads it, may raise."""
+    try:
+        yield
+    except Exception as error:
+        raise DataError(
+            f"The Feast repository {repo_folder} cannot be applied: {type(error).__name__}: "
+            f"{error}. Correct the definition, or write the file it reads."
+        ) from error
 
 
 @contextmanager

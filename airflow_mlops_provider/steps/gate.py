@@ -20,6 +20,7 @@ from airflow_mlops_provider.steps.metrics import (
     mean_with_interval,
     squared_error_rows,
 )
+from airflow_mlops_provider.steps.readable import readable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -158,11 +159,6 @@ def _gain(
 def _predictions(
     report: EvaluationReport,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    try:
+    with readable(report.predictions_uri):
         frame = pd.read_parquet(report.predictions_uri)
-    except FileNotFoundError as error:
-        raise DataError(
-            f"Expected predictions at {report.predictions_uri}, found no file. Clear the "
-            "evaluation task to write them again."
-        ) from error
     return frame["target"].to_numpy(dtype=float), frame["score"].to_numpy(dtype=float)

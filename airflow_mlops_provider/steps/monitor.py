@@ -26,6 +26,7 @@ from airflow_mlops_provider.records import (
 from airflow_mlops_provider.steps.drift import detect_drift
 from airflow_mlops_provider.steps.metrics import auc_with_interval
 from airflow_mlops_provider.steps.prediction_log import INPUT
+from airflow_mlops_provider.steps.readable import readable
 from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
 
 LABEL = "label"
@@ -263,13 +264,8 @@ def _performance(
 
 
 def _read_predictions(predictions: PredictionBatchRef, columns: Sequence[str]) -> pd.DataFrame:
-    try:
-        with fsspec.open(predictions.uri, "rb") as file:
-            frame = pd.read_parquet(file)
-    except FileNotFoundError as error:
-        raise DataError(
-            f"The predictions at {predictions.uri} are gone. Clear the task that wrote them."
-        ) from error
+    with readable(predictions.uri), fsspec.open(predictions.uri, "rb") as file:
+        frame = pd.read_parquet(file)
     _require(list(frame.columns), columns, predictions.uri)
     return frame
 
@@ -306,4 +302,7 @@ def _as_text(keys: pd.Series[Any]) -> pd.Series[Any]:
 def _require(present: Sequence[str], wanted: Sequence[str], uri: str) -> None:
     missing = [name for name in wanted if name not in present]
     if missing:
-        raise DataError(f"Expected columns {missing} in {uri}, got {sorted(present)}.")
+        raise DataError(
+            f"Expected columns {missing} in {uri}, got {sorted(present)}. Correct the names, or "
+            "the step that wrote it."
+        )

@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError
 from airflow_mlops_provider.records import DatasetRef, PredictionBatchRef
 from airflow_mlops_provider.steps.evaluate import load_model, predict_score
+from airflow_mlops_provider.steps.readable import readable
 from airflow_mlops_provider.workspace import checked_name, join, store_by_content
 
 SCORE = "score"
@@ -88,23 +89,17 @@ def _require_columns(
         if missing:
             raise DataError(
                 f"Expected columns {missing} for {reader} in dataset {dataset.name!r}, got "
-                f"{sorted(dataset.columns)}."
+                f"{sorted(dataset.columns)}. Correct the name, or the step before."
             )
 
 
 def _batches(dataset: DatasetRef, columns: list[str], batch_rows: int) -> Iterator[pa.Table]:
     """Yield a table of no rows, then the dataset in tables of at most ``batch_rows`` rows."""
-    try:
-        with fsspec.open(dataset.uri, "rb") as source:
-            file = pq.ParquetFile(source)
-            yield file.schema_arrow.empty_table().select(columns)
-            for batch in file.iter_batches(batch_size=batch_rows, columns=columns):
-                yield pa.Table.from_batches([batch]).select(columns)
-    except (FileNotFoundError, pa.ArrowException) as error:
-        raise DataError(
-            f"Cannot read dataset {dataset.name!r} at {dataset.uri}: {error}. Clear the task that "
-            "wrote it."
-        ) from error
+    with readable(dataset.uri), fsspec.open(dataset.uri, "rb") as source:
+        file = pq.ParquetFile(source)
+        yield file.schema_arrow.empty_table().select(columns)
+        for batch in file.iter_batches(batch_size=batch_rows, columns=columns):
+            yield pa.Table.from_batches([batch]).select(columns)
 
 
 def _write_scores(

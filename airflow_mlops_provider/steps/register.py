@@ -52,7 +52,12 @@ def register_model(
     """Register a model, or find the version it already has; make it the challenger.
 
     The first version under a name becomes the champion at once: there is nothing to challenge.
+
+    Raises:
+        ModelError: there is no such model; nothing is registered then.
+        ParameterError: the registry refuses the name.
     """
+    _require_model(client, model)
     _ensure_registered_model(client, name)
     version = _version_of(client, name, model.model_id) or client.create_model_version(
         name, model.model_uri, run_id=model.run_id, model_id=model.model_id
@@ -147,9 +152,11 @@ def promote_version(
             there was none. Promoting the champion again changes nothing.
 
     Raises:
+        ModelError: the registry has no such version.
         RegistryConflictError: another version is champion by now, or won the race.
     """
     name = version.name
+    model_uri(client, f"models:/{name}/{version.version}", optional=False)
     current = find_version(client, name, CHAMPION)
     found = current.version if current else None
     if found == version.version:
@@ -183,8 +190,22 @@ def _ensure_registered_model(client: MlflowClient, name: str) -> None:
     try:
         client.create_registered_model(name)
     except MlflowException as error:
+        if error.error_code == ErrorCode.Name(INVALID_PARAMETER_VALUE):
+            constraint = "a name that the registry takes, without '/' and ':'"
+            raise ParameterError.of("name", "register_model", constraint, name) from error
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
+
+
+def _require_model(client: MlflowClient, model: ModelRef) -> None:
+    try:
+        client.get_logged_model(model.model_id)
+    except MlflowException as error:
+        if error.error_code not in _ABSENT:
+            raise
+        raise ModelError(
+            f"MLflow has no model {model.model_uri}. Run the task that trained it again (clear it)."
+        ) from error
 
 
 def _version_of(client: MlflowClient, name: str, model_id: str) -> ModelVersion | None:

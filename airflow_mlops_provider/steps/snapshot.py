@@ -9,7 +9,7 @@ which a sum or XOR would not. The schema hash covers names and Arrow types, not 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import IO, Any
 
@@ -24,6 +24,7 @@ from fsspec.core import url_to_fs
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.records import DatasetRef
+from airflow_mlops_provider.steps.readable import readable
 from airflow_mlops_provider.workspace import checked_name, join, store_by_content
 
 _TIME = pa.timestamp("us", tz="UTC")
@@ -86,10 +87,18 @@ def write_dataset(
     workspace: str,
     source: str,
     *,
+    columns: Sequence[str] | None = None,
     window_start: str | datetime | None = None,
     window_end: str | datetime | None = None,
 ) -> DatasetRef:
-    """Keep ``frame`` (without its index) as a dataset; see :func:`write_table`."""
+    """Keep ``frame`` (without its index), or some of its columns; see :func:`write_table`."""
+    if not isinstance(frame, pd.DataFrame):
+        raise DataError(
+            f"Expected a pandas frame from {source}, got {type(frame).__name__}. Return a frame."
+        )
+    if columns is not None:
+        _require_columns(frame.columns, columns, source)
+        frame = frame[list(columns)]
     try:
         table = pa.Table.from_pandas(frame, preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -162,8 +171,7 @@ def read_table(ref: DatasetRef, columns: Sequence[str] | None = None) -> pa.Tabl
         DataError: the file is gone or broken, or a column is unknown.
     """
     fs, path = url_to_fs(ref.uri)
-    table = _read_file(fs, path, columns)
-    return table if columns is None else _selected(table, columns, ref.uri)
+    return _read_file(fs, path, columns)
 
 
 def schema_hash(schema: pa.Schema) -> str:
@@ -210,25 +218,21 @@ def _files(source: str) -> Iterator[tuple[Any, str]]:
 
 
 def _read_file(fs: Any, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a whole file, or of a Parquet file those of ``columns`` that it has."""
+    """Read a whole file, or some columns of a Parquet file."""
     is_csv = ".csv" in path.rpartition("/")[2]
-    try:
-        with fs.open(path, "rb", compression="infer") as file:
-            return _normalised(_read_csv(file) if is_csv else _read_parquet(file, columns))
-    except FileNotFoundError as error:
-        raise DataError(
-            f"The file {path} is gone. Run the task that wrote it again (clear it)."
-        ) from error
-    except pa.ArrowException as error:
-        kind = "CSV" if is_csv else "Parquet"
-        raise DataError(
-            f"Cannot read {path} as {kind}: {error}. The file is empty, broken or of another "
-            "format; write it again."
-        ) from error
+    with (
+        readable(path, "CSV" if is_csv else "Parquet"),
+        fs.open(path, "rb", compression="infer") as file,
+    ):
+        return _normalised(_read_csv(file) if is_csv else _read_parquet(file, path, columns))
 
 
-def _read_parquet(file: IO[bytes], columns: Sequence[str] | None) -> pa.Table:
-    return pq.ParquetFile(file).read(columns=None if columns is None else list(columns))
+def _read_parquet(file: IO[bytes], path: str, columns: Sequence[str] | None) -> pa.Table:
+    parquet = pq.ParquetFile(file)
+    if columns is None:
+        return parquet.read()
+    _require_columns(parquet.schema_arrow.names, columns, path)
+    return parquet.read(list(columns)).select(list(columns))
 
 
 def _read_csv(file: IO[bytes]) -> pa.Table:
@@ -260,22 +264,34 @@ def _times(column: pa.ChunkedArray, name: str, path: str) -> pa.ChunkedArray:
         return column.cast(_TIME)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(
-            f"Column {name!r} of {path} has type {column.type}, which is no time: {error}."
+            f"Column {name!r} of {path} has type {column.type}, which is no time: {error}. "
+            "Name another column, or write times into this one."
         ) from error
 
 
 def _selected(table: pa.Table, columns: Sequence[str], where: str) -> pa.Table:
-    unknown = [column for column in columns if column not in table.column_names]
-    if unknown:
-        raise DataError(f"{where} has no column {unknown}. It has {table.column_names}.")
+    _require_columns(table.column_names, columns, where)
     return table.select(list(columns))
+
+
+def _require_columns(present: Iterable[str], wanted: Sequence[str], where: str) -> None:
+    names = list(present)
+    unknown = [column for column in wanted if column not in names]
+    if unknown:
+        raise DataError(
+            f"{where} has no column {unknown}. It has {names}. Correct the name, or what wrote "
+            "the column."
+        )
 
 
 def _concatenated(parts: list[pa.Table], source: str) -> pa.Table:
     try:
         return pa.concat_tables(parts, promote_options="permissive").combine_chunks()
     except pa.ArrowException as error:
-        raise DataError(f"The files of {source} disagree about a column: {error}.") from error
+        raise DataError(
+            f"The files of {source} disagree about a column: {error}. Give it one type in "
+            "all of them."
+        ) from error
 
 
 def _normalised(table: pa.Table) -> pa.Table:

@@ -63,14 +63,15 @@ def train_model(
     Raises:
         DataError: a column is missing, or no row has a target.
         ParameterError: the estimator cannot be built.
-        ModelError: the model contains types that nobody trusted.
+        ModelError: the estimator refuses its parameters or the data, or the model contains types
+            that nobody trusted.
     """
     model = build_estimator(estimator, params or {})
     rows, labels = labelled_rows(dataset, features, target)
     with mlflow.start_run(run_id=run.run_id):
         mlflow.log_params(_log_params(estimator, params, target, features))
         _log_input(dataset, rows)
-        model.fit(rows, labels)
+        _fit(model, rows, labels)
         logged = _log_model(model, rows, trusted_types)
         metrics = {
             "train_rows": float(len(rows)),
@@ -120,10 +121,29 @@ def labelled_rows(
             f"Expected labels in column {target!r} of dataset {dataset.name!r}, got none in "
             f"{dataset.n_rows} rows. Wait for labels, or choose another window."
         )
-    labels = frame[target]
-    if labels.dtype == object or str(labels.dtype) == "boolean":
-        labels = labels.astype(int)
-    return frame[list(features)], labels
+    return frame[list(features)], _numbers(frame[target], dataset)
+
+
+def _numbers(labels: pd.Series[Any], dataset: DatasetRef) -> pd.Series[Any]:
+    if labels.dtype != object and str(labels.dtype) != "boolean":
+        return labels
+    try:
+        return labels.astype(int)
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"Expected numbers or booleans in column {labels.name!r} of dataset {dataset.name!r}, "
+            f"got text: {error}. Encode the target, or name another column."
+        ) from error
+
+
+def _fit(model: Any, rows: pd.DataFrame, labels: pd.Series[Any]) -> None:
+    try:
+        model.fit(rows, labels)
+    except (ValueError, TypeError) as error:
+        raise ModelError(
+            f"{type(model).__name__} cannot learn {labels.name!r} from {list(rows.columns)}: "
+            f"{error}. Correct its parameters, or encode what it cannot take."
+        ) from error
 
 
 def _import(path: str) -> Callable[..., Any]:

@@ -45,8 +45,10 @@ def load_suite(path: str) -> dict[str, Any]:
             suite: Any = yaml.safe_load(file)
     except FileNotFoundError as error:
         raise ParameterError.of("suite", "load_suite", "an existing file", path) from error
-    except yaml.YAMLError as error:
-        raise ParameterError(f"The suite {path} is neither YAML nor JSON: {error}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParameterError(
+            f"The suite {path} is neither YAML nor JSON: {error}. Correct it, or name another file."
+        ) from error
     expectations = suite.get("expectations") if isinstance(suite, dict) else None
     if not isinstance(expectations, list) or not expectations:
         raise ParameterError(

@@ -278,6 +278,14 @@ def test_a_broken_repository_is_named_and_registers_nothing(
     assert open_again(repo).list_batch_feature_views() == []
 
 
+def test_code_that_does_not_import_leaves_no_file(tmp_path, workspace, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_FEAST_DEFAULT", '{"conn_type": "feast"}')
+    repo = write_repo(tmp_path / "repo", definitions="import nonsense")
+    with pytest.raises(DataError, match="nonsense"):
+        apply_features(FeastHook(repo_path=repo).get_conn(), repo)
+    assert [path for path in Path(workspace).rglob("*") if path.is_file()] == []
+
+
 def test_repositories_do_not_mix_their_modules(tmp_path, workspace, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_FEAST_DEFAULT", '{"conn_type": "feast"}')
     one = write_repo(tmp_path / "one")

@@ -79,6 +79,7 @@ def test_a_connection_that_was_asked_for_must_exist(repo, no_connection):
         ("- project", "names no project"),
         ("project: p\nonline_store: {type: nonsense}", "nonsense"),
         ("project: p\nregistry: {cache_ttl_seconds: soon}", "cache_ttl_seconds"),
+        ("project: p\nprovider: local\nregistry: [1]", "no valid Feast configuration"),
     ],
 )
 def test_a_broken_configuration_is_named(repo, no_connection, workspace, text, message):

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from unittest.mock import MagicMock
+
 import pytest
 from airflow.sdk import Asset, AssetAlias
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_mlops_provider.exceptions import DataError, MlflowUnavailableError
 from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good, task_tags
+from airflow_mlops_provider.operators.train import TrainModelOperator
 
 
 @pytest.mark.parametrize(
@@ -18,6 +21,21 @@ from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_goo
 def test_only_what_a_retry_cannot_mend_fails_for_good(ours, seen):
     with pytest.raises(seen, match=str(ours)), failing_for_good():
         raise ours
+
+
+def test_what_fails_for_good_says_so_in_one_line():
+    with pytest.raises(AirflowFailException) as failed, failing_for_good():
+        raise DataError("in line 2:\n    [local\n    ^\nCorrect it.")
+    assert str(failed.value) == "in line 2: [local ^ Correct it."
+
+
+def test_functions_are_handed_on_and_not_called_to_render_them(dataset):
+    operator = TrainModelOperator(
+        task_id="t", dataset="{{ given }}", estimator=dict, features=["{{ given }}"], target="late"
+    )
+    operator.render_template_fields({"given": "rendered", "dag": MagicMock()})
+    assert (operator.dataset, operator.features) == ("rendered", ["rendered"])
+    assert operator.estimator is dict
 
 
 def test_a_tracked_run_is_found_in_mlflow_by_the_task_it_belongs_to(context, workspace):

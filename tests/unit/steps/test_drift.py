@@ -145,10 +145,13 @@ def test_what_cannot_be_compared_is_named(tmp_path, profile):
         detect_drift(sample(600, 1), profile, columns=["nonsense"])
     with pytest.raises(DataError, match="No drift profile at"):
         detect_drift(sample(600, 1), f"{tmp_path}/none.json")
+    (tmp_path / "other.json").write_text("[]")
+    with pytest.raises(DataError, match=r"other\.json is no drift profile"):
+        detect_drift(sample(600, 1), f"{tmp_path}/other.json")
     with pytest.raises(ParameterError, match="max_share"):
         detect_drift(sample(600, 1), profile, max_share=0)
     ref = write_dataset(sample(10, 0), "d", str(tmp_path), "test")
     with pytest.raises(DataError, match="'at' has type datetime"):
         profile_dataset(ref, ["x", "at"], str(tmp_path))
-    with pytest.raises(DataError, match=r"no column.*nonsense"):
+    with pytest.raises(DataError, match=r"no column \['nonsense'\]. It has \['x'"):
         profile_dataset(ref, ["nonsense"], str(tmp_path))

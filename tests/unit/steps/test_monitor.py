@@ -92,7 +92,7 @@ class TestJoinLabels:
     ):
         batch = predictions(record(1))
         (tmp_path / "ws/predictions/flights" / f"{batch.file_hash}.parquet").unlink()
-        with pytest.raises(DataError, match="are gone"):
+        with pytest.raises(DataError, match="is gone"):
             joined(batch, labels({"flight": ["e1"], "late": [1]}), workspace)
 
 

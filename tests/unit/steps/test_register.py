@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sklearn.tree import DecisionTreeClassifier
 
@@ -110,3 +112,19 @@ def test_a_version_keeps_what_monitoring_needs():
         "mlops.profile_uri": "/w/profile.json",
     }
     assert monitoring_tags(None, None) == {}
+
+
+def test_a_model_or_name_that_cannot_be_registered_leaves_no_name(client, name, models):
+    lost = replace(models[0], model_uri="models:/m-0", model_id="m-0")
+    with pytest.raises(ModelError, match=r"no model models:/m-0.*clear it"):
+        register_model(client, lost, name=name)
+    with pytest.raises(ParameterError, match="The name parameter"):
+        register_model(client, models[0], name="a/b")
+    assert name not in {found.name for found in client.search_registered_models()}
+
+
+def test_a_version_that_is_not_registered_is_not_promoted(client, name, models):
+    version = register_model(client, models[0], name=name)
+    for unknown in (replace(version, name="nobody"), replace(version, version="9")):
+        with pytest.raises(ModelError, match=f"models:/{unknown.name}/{unknown.version}"):
+            promote_version(client, unknown, expected_champion=None)

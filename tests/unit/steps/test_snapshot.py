@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,22 @@ def test_csv_is_read_with_its_types(tmp_path: Path, workspace: str, suffix: str)
     assert read_dataset(ref)["word"].tolist() == ["x", None]
 
 
+def damaged(folder: Path) -> None:
+    """Write files that begin well and break in a page, a footer or a stream."""
+    pd.DataFrame({"at": DAYS, "word": [f"word {n}" for n in range(6)]}).to_parquet(
+        folder / "page.parquet", compression="gzip"
+    )
+    raw = (folder / "page.parquet").read_bytes()
+    footer = len(raw) - 8 - int.from_bytes(raw[-8:-4], "little")
+    (folder / "page.parquet").write_bytes(raw[:4] + bytes(footer - 4) + raw[footer:])
+    (folder / "footer.parquet").write_bytes(raw[:footer] + b"\xff" * 60 + raw[footer + 60 :])
+    (folder / "cut.csv.gz").write_bytes(gzip.compress(b"at,n\n2013-01-01,1\n" * 99)[:-20])
+    (folder / "text.csv.gz").write_text("at,n")
+    (folder / "text.csv.zip").write_text("at,n")
+
+
 def bad_sources(folder: Path) -> dict[str, str]:
+    damaged(folder)
     (folder / "empty.parquet").touch()
     (folder / "empty.csv").touch()
     (folder / "text.parquet").write_text("this is no Parquet at all")
@@ -117,6 +133,11 @@ def bad_sources(folder: Path) -> dict[str, str]:
         ("empty.parquet", "empty.parquet as Parquet"),
         ("empty.csv", "empty.csv as CSV"),
         ("text.parquet", "text.parquet as Parquet"),
+        ("page.parquet", "page.parquet as Parquet"),
+        ("footer.parquet", "footer.parquet as Parquet"),
+        ("cut.csv.gz", "cut.csv.gz as CSV"),
+        ("text.csv.gz", "text.csv.gz as CSV"),
+        ("text.csv.zip", "text.csv.zip as CSV"),
         ("mixed", "disagree about a column"),
         ("timeless.parquet", "Column 'at' of .*timeless.parquet has type string"),
         ("rowless.parquet", "No rows in .*rowless.parquet"),
@@ -178,6 +199,25 @@ def test_a_deleted_dataset_is_named(frame: pd.DataFrame, workspace: str) -> None
     Path(ref.uri).unlink()
     with pytest.raises(DataError, match=f"{ref.file_hash}.parquet is gone"):
         read_dataset(ref)
+
+
+def test_an_unknown_column_of_a_dataset_is_told_with_those_it_has(
+    frame: pd.DataFrame, workspace: str
+) -> None:
+    ref = write_dataset(frame, "d", workspace, "frame")
+    with pytest.raises(DataError, match=r"no column \['m'\]. It has \['at', 'n', 'word', 'flag'\]"):
+        read_dataset(ref, ["n", "m"])
+
+
+def test_a_frame_is_kept_by_column_and_nothing_else_is_a_frame(
+    frame: pd.DataFrame, workspace: str
+) -> None:
+    ref = write_dataset(frame, "d", workspace, "maker", columns=["word", "n"])
+    assert [*ref.columns] == ["word", "n"]
+    with pytest.raises(DataError, match=r"maker has no column \['m'\]"):
+        write_dataset(frame, "d", workspace, "maker", columns=["m"])
+    with pytest.raises(DataError, match="pandas frame from maker, got NoneType"):
+        write_dataset(None, "d", workspace, "maker")  # type: ignore[arg-type]  # what it is about
 
 
 def test_times_are_stored_in_microseconds(workspace: str) -> None:

@@ -10,7 +10,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError
+from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError, PermanentError
 from airflow_mlops_provider.records import ModelRef
 from airflow_mlops_provider.steps.snapshot import read_dataset
 from airflow_mlops_provider.steps.train import build_estimator, train_model
@@ -89,6 +89,24 @@ def test_missing_columns_and_labels_are_named(run, tmp_path, dataset, features, 
     widened = write_dataset(frame, "flights", str(tmp_path), "test")
     with pytest.raises(DataError, match=said):
         train_model(widened, classifier, run=run, features=features, target=target)
+
+
+@pytest.mark.parametrize(
+    ("features", "target", "params", "said"),
+    [
+        (["origin"], "late", {}, "EWR|JFK"),
+        (["hour"], "late", {"C": -1.0}, "'C' parameter"),
+        (["hour"], "origin", {}, "column 'origin' of dataset 'flights', got text"),
+    ],
+)
+def test_what_an_estimator_refuses_is_said_and_logs_no_model(
+    client, run, dataset, features, target, params, said
+):
+    name = "sklearn.linear_model.LogisticRegression"
+    arguments = {"features": features, "target": target, "params": params}
+    with pytest.raises(PermanentError, match=said):
+        train_model(dataset, name, run=run, **arguments)
+    assert client.get_run(run.run_id).outputs.model_outputs == []
 
 
 @pytest.mark.parametrize(

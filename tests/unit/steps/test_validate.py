@@ -105,6 +105,7 @@ def test_a_suite_is_yaml_or_json(tmp_path, write):
     [
         (None, "an existing file"),
         ("name: [", "neither YAML nor JSON"),
+        (b"\x80", "neither YAML nor JSON"),
         ("name: s", "no list `expectations`"),
         ("[]", "no list `expectations`"),
         ("expectations: []", "no list `expectations`"),
@@ -113,7 +114,7 @@ def test_a_suite_is_yaml_or_json(tmp_path, write):
 def test_what_is_no_suite_is_named(tmp_path: Path, text, message):
     path = tmp_path / "suite.yaml"
     if text is not None:
-        path.write_text(text)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ParameterError, match=message) as error:
         load_suite(str(path))
     assert str(path) in str(error.value)
