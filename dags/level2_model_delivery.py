@@ -52,6 +52,7 @@ with DAG(
             step_min_seconds="{{ params.step_min_seconds }}",
             bake_seconds="{{ params.bake_seconds }}",
             interval_seconds=2,
+            deferrable=True,
         )
         promote = PromoteModelOperator(
             task_id="promote",

@@ -108,8 +108,15 @@ def run(phases: list[Phase], *, stay: bool) -> int:
         say("All parts went well." if ok else "A part failed; see above.")
         if stay:
             say(pages(stack))
-            wait_for_interrupt()
+            with live_traffic(records_of(*outcomes)) if ok else nullcontext():
+                wait_for_interrupt()
     return 0 if ok else 1
+
+
+def records_of(*outcomes: Outcome) -> list[Record]:
+    """Return the records that the tasks of some phases handed over."""
+    found = (record_of(value) for each in outcomes for value in each.results.values())
+    return [record for record in found if record is not None]
 
 
 def run_phases(client: AirflowClient, phases: list[Phase]) -> Iterator[Outcome]:
@@ -121,7 +128,7 @@ def run_phases(client: AirflowClient, phases: list[Phase]) -> Iterator[Outcome]:
             client.wait_for_dag(following.dag_id)  # a paused DAG would miss the event
         outcome = run_phase(client, phase, records)
         yield outcome
-        records += filter(None, map(record_of, outcome.results.values()))
+        records += records_of(outcome)
         if not outcome.ok:
             return
 

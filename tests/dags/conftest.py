@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,3 +54,13 @@ def services(
         }
     finally:
         stop_all([host])
+
+
+@pytest.fixture(scope="module")
+def environment(services: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The services' environment, for the DAGs of a whole module."""
+    before = dict(os.environ)
+    os.environ.update(services)
+    yield services
+    os.environ.clear()
+    os.environ.update(before)

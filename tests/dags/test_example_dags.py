@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -27,16 +26,10 @@ def test_every_dag_tells_what_it_is_for(dag_bag):
         assert "mlops" in dag.tags, dag.dag_id
 
 
-@pytest.fixture(scope="module")
-def environment(services):
-    """The services' environment for a whole module, and the months landed."""
-    before = dict(os.environ)
-    os.environ.update(services)
+@pytest.fixture(scope="module", autouse=True)
+def landed(environment):
     for month in MONTHS:
-        land_month(services["AIRFLOW__MLOPS__WORKSPACE"], month)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+        land_month(environment["AIRFLOW__MLOPS__WORKSPACE"], month)
 
 
 @pytest.fixture(scope="module")

@@ -63,3 +63,12 @@ def test_tasks_do_not_pay_for_the_pages():
         "assert 'airflow.api_fastapi.core_api.security' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_loads_plugins_has_the_operators_before_it_forks_for_a_dag_file():
+    code = (
+        "import sys; from airflow.listeners.listener import get_listener_manager\n"
+        "get_listener_manager()\n"
+        "assert 'airflow_mlops_provider.operators' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,7 +4,7 @@ import threading
 import httpx
 import pandas as pd
 
-from flights.columns import ENTITY, FEATURES
+from flights.columns import ENTITY, FEATURES, TIME
 from flights.traffic import Traffic, rows_of
 
 
@@ -63,10 +63,21 @@ def test_failures_are_counted_and_the_first_ones_told():
     assert set(answers.failures) == {"ConnectError: refused", "503: no scorer"}
 
 
+def flights(path, rows):
+    row = dict.fromkeys(FEATURES, 1.5) | {"carrier": "AA", "temp": float("nan"), "late": 1}
+    times = pd.date_range("2013-03-01", periods=rows, tz="UTC")[::-1]
+    pd.DataFrame([{**row, ENTITY: f"f{t.day}", TIME: t} for t in times]).to_parquet(path)
+    return str(path)
+
+
 def test_missing_values_become_null(tmp_path):
-    row = dict.fromkeys(FEATURES, 1.5) | {"carrier": "AA", "temp": float("nan"), ENTITY: "f1"}
-    pd.DataFrame([{**row, "late": 1}]).to_parquet(tmp_path / "set.parquet")
-    ((entity, features),) = rows_of(str(tmp_path / "set.parquet"))
+    ((entity, features),) = rows_of(flights(tmp_path / "set.parquet", 1), newest=1)
     assert entity == "f1"
-    assert set(features) == set(FEATURES)
-    assert json.loads(json.dumps(features, allow_nan=False))["temp"] is None
+    assert list(features) == FEATURES
+    assert features["temp"] is None
+    assert features["carrier"] == "AA"
+
+
+def test_only_the_newest_flights_are_asked_about_oldest_first(tmp_path):
+    rows = rows_of(flights(tmp_path / "set.parquet", 10))
+    assert [entity for entity, _ in rows] == ["f9", "f10"]

@@ -26,12 +26,12 @@ def sensor(**changes):
 
 @pytest.mark.parametrize(("deployment", "serves"), [(None, True), ("v1", True), ("v2", False)])
 def test_it_looks_at_the_traffic(target, deployment, serves):
-    assert sensor(deployment=deployment).poke({}) is serves
+    assert sensor(deployment=deployment).poke({}).is_done is serves
 
 
 def test_a_host_that_is_down_may_still_come(target):
     target.down = True
-    assert sensor().poke({}) is False
+    assert not sensor().poke({})
 
 
 def test_it_defers_only_when_it_has_to_wait(target):
