@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+WORKSPACE = os.environ["AIRFLOW__MLOPS__WORKSPACE"]
+"""The workspace of the session: DAG files ask for it once, whenever they are first parsed."""
 
 
 @pytest.fixture(scope="session")
@@ -42,12 +44,12 @@ def services(
 
     home = tmp_path_factory.mktemp("services")
     router, admin = (f"http://127.0.0.1:{port}" for port in free_ports(2))
-    host = serving_host(home / "workspace", router, admin, mlflow_server, home / "serving.log")
+    host = serving_host(Path(WORKSPACE), router, admin, mlflow_server, home / "serving.log")
     host.start()
     try:
         wait_until_healthy([host], 60, lambda line: None)
         yield {
-            "AIRFLOW__MLOPS__WORKSPACE": str(home / "workspace"),
+            "AIRFLOW__MLOPS__WORKSPACE": WORKSPACE,
             "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps(
                 {"conn_type": "mlflow", "host": mlflow_server}
             ),
