@@ -2,6 +2,9 @@
 
 Nothing here knows HTTP or weights: states change in ``state.py``, the router is told in
 ``envoy.py``, and ``admin.py`` gives it all an address.
+
+A change is stored only once the router serves it, so what is stored can be trusted, a caller
+whose change failed may repeat it, and the watch brings the router back to what is stored.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,8 +67,11 @@ class ServingHost:
         self._deadlines: dict[str, float] = {}
         self._observer = Observer(folder)
         self._changing = asyncio.Lock()
-        self._creating: dict[Key, asyncio.Lock] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._counting = asyncio.Lock()
+        self._busy: dict[Key, asyncio.Lock] = {}
+        self._settled = True
+        """Whether the router serves what is stored; changes under ``_changing`` only."""
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Bring back the stored deployments and traffic, then watch over them.
@@ -79,12 +85,12 @@ class ServingHost:
         for key, result in zip(keys, results, strict=True):
             if isinstance(result, Exception):
                 log.error("%s/%s is not served: %s", *key, result)
-                self._tasks.append(asyncio.create_task(self._revive(key)))
+                self._begin(self._revive(key))
         for endpoint, item in self.endpoints.items():
             if item.lease:
                 self._renew(endpoint, item.lease.seconds)
         for watch in (self._watch_leases, self._watch_router):
-            self._tasks.append(asyncio.create_task(_forever(watch)))
+            self._begin(_forever(watch))
 
     async def stop(self) -> None:
         """Stop watching, then every child, the router first."""
@@ -121,7 +127,7 @@ class ServingHost:
             await self._change(endpoint, idle)
             await self._change(endpoint, None)
         for name in idle.deployments:
-            await self._retire((endpoint, name))
+            await self._release((endpoint, name))
 
     async def create_deployment(
         self, endpoint: str, name: str, model_uri: str, timeout: float
@@ -133,11 +139,11 @@ class ServingHost:
             RegistryConflictError: ``name`` already serves another model.
         """
         key = (endpoint, name)
-        async with self._creating.setdefault(key, asyncio.Lock()):
+        async with self._lock(key):
             before = states.find(self.endpoints, endpoint)
             wanted = states.with_deployment(before, name, model_uri)
             if wanted is not before:
-                self._observer.forget(*key)
+                await self._retire(key)  # a scorer and counters that an earlier one left
                 running = await self._launch(key, model_uri, timeout)
                 await self._adopt(key, running, model_uri)
         return self.ref(endpoint)
@@ -149,20 +155,22 @@ class ServingHost:
             if name not in current.deployments:
                 return
             await self._change(endpoint, states.without_deployment(current, name))
-        await self._retire((endpoint, name))
+        await self._release((endpoint, name))
 
     async def set_traffic(self, endpoint: str, **wanted: Any) -> EndpointRef:
         """Set the traffic (see ``state.with_traffic``); return once the router serves it."""
         async with self._changing:
             current = states.find(self.endpoints, endpoint)
-            await self._change(endpoint, states.with_traffic(current, **wanted))
+            moved = states.with_traffic(current, **wanted)
+            if moved is not current:
+                await self._change(endpoint, moved)
         return self.ref(endpoint)
 
     async def put_rollout(self, endpoint: str, **wanted: Any) -> None:
         """Store a rollout's document and renew its lease (see ``state.with_rollout``)."""
         async with self._changing:
             current = states.find(self.endpoints, endpoint)
-            self._store(endpoint, states.with_rollout(current, **wanted))
+            self._store(self._with(endpoint, states.with_rollout(current, **wanted)))
             self._renew(endpoint, wanted["lease_seconds"])
 
     def rollout(self, endpoint: str) -> dict[str, Any] | None:
@@ -173,7 +181,7 @@ class ServingHost:
         """Forget the rollout and its lease."""
         async with self._changing:
             current = states.find(self.endpoints, endpoint)
-            self._store(endpoint, replace(current, rollout=None, lease=None))
+            self._store(self._with(endpoint, replace(current, rollout=None, lease=None)))
 
     async def observe(self, endpoint: str) -> dict[str, dict[str, Any]]:
         """Return the counters of each deployment since it was created."""
@@ -193,13 +201,19 @@ class ServingHost:
         self._close_orphans()
 
     async def _change(self, endpoint: str, wanted: EndpointState | None) -> None:
-        """Store a state, then have the router serve it; the caller holds the lock."""
-        self._store(endpoint, wanted)
-        await self._envoy.apply(self.endpoints, self._addresses())
+        """Have the router serve a state, then store it; the caller holds the lock."""
+        endpoints = self._with(endpoint, wanted)
+        self._settled = False
+        await self._envoy.apply(endpoints, self._addresses())
+        self._store(endpoints)
+        self._settled = True
 
-    def _store(self, endpoint: str, wanted: EndpointState | None) -> None:
+    def _with(self, endpoint: str, wanted: EndpointState | None) -> states.Endpoints:
         endpoints = {**self.endpoints}
         endpoints.pop(endpoint) if wanted is None else endpoints.update({endpoint: wanted})
+        return endpoints
+
+    def _store(self, endpoints: states.Endpoints) -> None:
         states.save(self.folder / "state.json", endpoints)
         self.endpoints = endpoints
 
@@ -212,8 +226,6 @@ class ServingHost:
                 current = states.find(self.endpoints, endpoint)
                 await self._change(endpoint, states.with_deployment(current, name, model_uri))
             except BaseException:
-                if endpoint in self.endpoints:
-                    self._store(endpoint, states.without_deployment(self.endpoints[endpoint], name))
                 await self._retire(key)
                 raise
 
@@ -244,28 +256,38 @@ class ServingHost:
         log.warning("The scorer of %s/%s ended with status %s; starting it again", *key, status)
         self._scorers.pop(key, None)
         self._close_orphans()
-        self._tasks.append(asyncio.create_task(self._revive(key)))
+        self._begin(self._revive(key))
 
     async def _revive(self, key: Key) -> None:
         """Start a scorer again and again, for as long as its deployment is wanted."""
         pause = _TICK_SECONDS
-        while self._wants(key):
-            try:
-                await self._start_scorer(key)
-                if self._wants(key):
-                    async with self._changing:
-                        await self._envoy.apply(self.endpoints, self._addresses())
-                else:
-                    await self._retire(key)
-                return
-            except MlopsError as error:
-                log.error("%s/%s cannot be started, trying again: %s", *key, error)
+        while not await self._revived(key):
             await asyncio.sleep(pause)
             pause = min(pause * 2, _MAX_BACKOFF_SECONDS)
+
+    async def _revived(self, key: Key) -> bool:
+        """Start a scorer if it is wanted and missing; tell whether nothing is left to do."""
+        async with self._lock(key):
+            if key in self._scorers or not self._wants(key):
+                return True
+            try:
+                await self._start_scorer(key)
+            except (MlopsError, OSError) as error:
+                log.error("%s/%s cannot be started, trying again: %s", *key, error)
+                return False
+        async with self._changing:
+            self._settled = False  # the watch tells the router its new port
+        return True
 
     def _wants(self, key: Key) -> bool:
         state = self.endpoints.get(key[0])
         return state is not None and key[1] in state.deployments
+
+    async def _release(self, key: Key) -> None:
+        """Stop the scorer of a deployment that is gone, unless it was made anew meanwhile."""
+        async with self._lock(key):
+            if not self._wants(key):
+                await self._retire(key)
 
     async def _retire(self, key: Key) -> None:
         running = self._scorers.get(key)
@@ -287,18 +309,36 @@ class ServingHost:
                     await self._change(endpoint, states.with_expired_lease(current))
 
     async def _watch_router(self) -> None:
-        process = self._envoy.process
-        if process is not None and process.returncode is not None:
-            log.warning("Envoy ended with status %s; starting it again", process.returncode)
-            async with self._changing:
-                await self._envoy.start(self.endpoints, self._addresses())
+        if self._envoy.ended or not self._settled:
+            await self._settle()
         await self._count_unanswered()
+
+    async def _settle(self) -> None:
+        """Bring the router back to what is stored."""
+        async with self._changing:
+            if self._envoy.ended:
+                log.warning("Envoy ended; starting it again")
+                self._settled = False
+                await self._envoy.start(self.endpoints, self._addresses())
+            elif not self._settled:
+                await self._envoy.apply(self.endpoints, self._addresses())
+            self._settled = True
 
     def _renew(self, endpoint: str, seconds: float) -> None:
         self._deadlines[endpoint] = asyncio.get_running_loop().time() + seconds
 
     async def _count_unanswered(self) -> None:
-        self._observer.count_unanswered(self.endpoints, await self._envoy.unanswered())
+        async with self._counting:  # an older answer after a newer looks like a restart
+            self._observer.count_unanswered(self.endpoints, await self._envoy.unanswered())
+
+    def _lock(self, key: Key) -> asyncio.Lock:
+        """Return the lock of those who start and stop a deployment's scorer."""
+        return self._busy.setdefault(key, asyncio.Lock())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _addresses(self) -> dict[Key, int]:
         return {key: running.port for key, running in self._scorers.items()}
