@@ -8,8 +8,10 @@ import pytest
 
 from airflow_mlops_provider.exceptions import ServingUnavailableError
 from airflow_mlops_provider.serving import host as module
+from airflow_mlops_provider.serving import scorers
 from airflow_mlops_provider.serving import state as states
-from airflow_mlops_provider.serving.host import Running, ServingHost
+from airflow_mlops_provider.serving.host import ServingHost
+from airflow_mlops_provider.serving.scorers import Running
 from airflow_mlops_provider.serving.state import Deployment, EndpointState
 
 V1, V2 = Deployment(model_uri="models:/m/1"), Deployment(model_uri="models:/m/2")
@@ -61,6 +63,7 @@ class FakeProcess:
 async def host(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "Envoy", FakeEnvoy)
     monkeypatch.setattr(module, "_TICK_SECONDS", 0.01)
+    monkeypatch.setattr(scorers, "_PAUSE_SECONDS", 0.01)
     states.save(tmp_path / "state.json", {"e": STATE})
     host = ServingHost(tmp_path, "uri", "127.0.0.1", 1)
     host.launched = []
@@ -77,8 +80,8 @@ async def host(tmp_path, monkeypatch):
         await host.draining.wait()
         process.gone.set()
 
-    host._launch = launch
-    monkeypatch.setattr(module, "stop", stop)
+    host._scorers._launch = launch
+    monkeypatch.setattr(scorers, "stop", stop)
     await host.start()
     yield host
     host.draining.set()
@@ -161,23 +164,23 @@ async def test_router_that_ended_is_started_with_what_is_stored(host):
 
 async def test_scorer_comes_back_once_while_the_router_is_stuck(host):
     host._envoy.stuck = True
-    host._scorers[KEY].process.gone.set()
+    host._scorers._running[KEY].process.gone.set()
     await until(lambda: host._envoy.told is not None and len(alive(host)) == 2)
     await asyncio.sleep(0.1)
     assert len(host.launched) == 3
     host._envoy.stuck = False
-    await until(lambda: host._envoy.ports[KEY] == host._scorers[KEY].port)
+    await until(lambda: host._envoy.ports[KEY] == host._scorers._running[KEY].port)
 
 
 async def test_scorer_comes_back_although_the_machine_refused_it_once(host, monkeypatch):
-    launch = host._launch
+    launch = host._scorers._launch
 
     async def refused(*arguments):
-        host._launch = launch
+        host._scorers._launch = launch
         raise BlockingIOError("Resource temporarily unavailable")
 
-    host._launch = refused
-    host._scorers[KEY].process.gone.set()
+    host._scorers._launch = refused
+    host._scorers._running[KEY].process.gone.set()
     await until(lambda: len(alive(host)) == 2)
 
 
@@ -190,14 +193,14 @@ async def test_deployment_made_again_while_its_old_scorer_drains_keeps_the_new_o
     host.draining.set()
     await asyncio.gather(deleting, creating)
     assert host.ref("e").deployments["v2"] == "models:/m/3"
-    assert [host._scorers[KEY].process] == host.launched[2:]
+    assert [host._scorers._running[KEY].process] == host.launched[2:]
     assert len(alive(host)) == 2
 
 
 async def test_older_count_of_lost_requests_does_not_overtake_a_newer(host):
     answers = [SimpleNamespace(total=1, wait=0.05), SimpleNamespace(total=2, wait=0)]
     await asyncio.sleep(0.05)
-    for task in host._tasks:
+    for task in host._watches:
         task.cancel()
 
     async def unanswered():
