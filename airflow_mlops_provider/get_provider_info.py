@@ -82,7 +82,8 @@ def _config() -> dict[str, Any]:
                 "workspace": {
                     "description": (
                         "fsspec URI under which datasets, profiles, reports and logs are kept. "
-                        "Empty means the folder `mlops` beside the DAGs folder."
+                        "Empty means the folder `mlops`; a relative path lies beside the DAGs "
+                        "folder."
                     ),
                     "version_added": "0.1.0",
                     "type": "string",

@@ -50,6 +50,15 @@ class FakeTarget:
     crash_in: int | None = None
     """Die at the n-th call from now, before (even) or after (odd) it took effect."""
 
+    closed: int = 0
+    """How often a caller closed its connections."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.closed += 1
+
     def _call(self):
         if self.down:
             raise ServingUnavailableError("The serving host does not answer.")

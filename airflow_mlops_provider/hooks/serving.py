@@ -50,8 +50,8 @@ class ServingHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Ask the host what it can do, as the Connections page does."""
         try:
-            client = self.get_conn()
-            found = ", ".join(sorted(client.capabilities()))
+            with self.get_conn() as client:
+                found = ", ".join(sorted(client.capabilities()))
         except Exception as error:  # noqa: BLE001 - the page shows any reason as text
             return False, str(error)
         return True, f"The serving host answers at {client.admin_url} ({found})"

@@ -10,6 +10,13 @@ SECTION = "mlops"
 
 
 def workspace_uri() -> str:
-    """Return the workspace of this Airflow: ``[mlops] workspace``, by default a local folder."""
-    default = os.path.join(conf.get("core", "dags_folder"), os.pardir, "mlops")
-    return conf.get(SECTION, "workspace", fallback="") or os.path.abspath(default)
+    """Return the workspace of this Airflow: ``[mlops] workspace``, by default ``mlops``.
+
+    A relative path lies beside the DAGs folder, so that tasks, triggerer and API server find
+    the same one from whatever folder each of them runs in.
+    """
+    configured: str = conf.get(SECTION, "workspace", fallback="") or "mlops"
+    if "://" in configured:
+        return configured
+    beside = os.path.join(conf.get("core", "dags_folder"), os.pardir)
+    return os.path.abspath(os.path.join(beside, os.path.expanduser(configured)))

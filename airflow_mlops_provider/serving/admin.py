@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import hmac
+import json
 import os
 import secrets
 import signal
@@ -27,6 +28,7 @@ from airflow_mlops_provider.exceptions import (
     RegistryConflictError,
     ServingUnavailableError,
 )
+from airflow_mlops_provider.serving.body import read_body
 from airflow_mlops_provider.serving.host import CAPABILITIES, ServingHost
 from airflow_mlops_provider.workspace import write_json
 
@@ -35,6 +37,7 @@ _STATUS: dict[type[MlopsError], int] = {
     RegistryConflictError: 409,
     ModelError: 422,
 }
+_MAX_BODY_BYTES = 1 << 20
 Handler = Callable[[Request], Awaitable[Any]]
 
 
@@ -77,7 +80,7 @@ class AdminApi:
 
     async def create_deployment(self, request: Request) -> Any:
         """Serve a model: ``name``, ``model_uri``, ``timeout``."""
-        body = await request.json()
+        body = await _json(request)
         name, model_uri, timeout = body["name"], body["model_uri"], float(body["timeout"])
         ref = await self.host.create_deployment(_endpoint(request), name, model_uri, timeout)
         return ref.to_xcom()
@@ -88,7 +91,7 @@ class AdminApi:
 
     async def set_traffic(self, request: Request) -> Any:
         """Move traffic: ``traffic``, ``generation``, ``mirror_traffic``, ``sticky``."""
-        ref = await self.host.set_traffic(_endpoint(request), **await request.json())
+        ref = await self.host.set_traffic(_endpoint(request), **await _json(request))
         return ref.to_xcom()
 
     async def observe(self, request: Request) -> Any:
@@ -101,7 +104,7 @@ class AdminApi:
 
     async def put_rollout(self, request: Request) -> Any:
         """Keep a rollout: ``document``, ``lease_seconds``, ``rollback_traffic``."""
-        return await self.host.put_rollout(_endpoint(request), **await request.json())
+        return await self.host.put_rollout(_endpoint(request), **await _json(request))
 
     async def clear_rollout(self, request: Request) -> Any:
         """Forget the rollout."""
@@ -210,7 +213,7 @@ def _guarded(call: Handler, token: str) -> Callable[[Request], Awaitable[Respons
             return JSONResponse(await call(request))
         except MlopsError as error:
             return _failed(_STATUS.get(type(error), 503), type(error).__name__, str(error))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             message = f"The request's JSON is not what this call takes: {error!r}"
             return _failed(400, "ParameterError", message)
 
@@ -219,6 +222,13 @@ def _guarded(call: Handler, token: str) -> Callable[[Request], Awaitable[Respons
 
 def _failed(status: int, error: str, message: str) -> Response:
     return JSONResponse({"error": error, "message": message}, status)
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    value = json.loads(await read_body(request, _MAX_BODY_BYTES))
+    if not isinstance(value, dict):
+        raise TypeError(f"expected an object, got {type(value).__name__}")
+    return value
 
 
 def _endpoint(request: Request) -> str:

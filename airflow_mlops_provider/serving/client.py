@@ -15,6 +15,7 @@ from airflow_mlops_provider.exceptions import (
     ServingUnavailableError,
 )
 from airflow_mlops_provider.records import EndpointRef
+from airflow_mlops_provider.serving.state import valid_name
 from airflow_mlops_provider.workspace import exists, join, read_json
 
 _TIMEOUT_SECONDS = 60.0
@@ -24,7 +25,7 @@ _PERMANENT: dict[str, type[PermanentError]] = {
 
 
 class ServingClient:
-    """Speaks to one serving host.
+    """Speaks to one serving host; a context manager that closes its connections.
 
     Every method raises ``ServingUnavailableError`` when the host does not answer, and
     ``ParameterError``, ``ModelError`` or ``RegistryConflictError`` when it refuses.
@@ -55,17 +56,27 @@ class ServingClient:
         with fsspec.open(join(workspace, "serving", "token"), "rt") as file:
             return cls(read_json(published)["admin_url"], file.read().strip())
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to the host."""
+        self._client.close()
+
     def capabilities(self) -> frozenset[str]:
         """Return what the host can do: traffic, mirror, sticky, observe, lease."""
         return frozenset(self._call("GET", "/")["capabilities"])
 
     def create_endpoint(self, endpoint: str) -> EndpointRef:
         """Create an endpoint; an existing one stays as it is."""
-        return self._ref("PUT", f"/endpoints/{endpoint}")
+        return self._ref("PUT", _path(endpoint))
 
     def delete_endpoint(self, endpoint: str) -> None:
         """Delete an endpoint and its deployments; its prediction log stays."""
-        self._call("DELETE", f"/endpoints/{endpoint}")
+        self._call("DELETE", _path(endpoint))
 
     def list_endpoints(self) -> list[EndpointRef]:
         """Return all endpoints."""
@@ -73,7 +84,7 @@ class ServingClient:
 
     def get_state(self, endpoint: str) -> EndpointRef:
         """Return an endpoint; ``ParameterError`` names the known ones if there is none."""
-        return self._ref("GET", f"/endpoints/{endpoint}")
+        return self._ref("GET", _path(endpoint))
 
     def create_deployment(
         self, endpoint: str, name: str, model_uri: str, *, timeout: float = 180
@@ -92,11 +103,11 @@ class ServingClient:
         """
         body = {"name": name, "model_uri": model_uri, "timeout": timeout}
         waiting = timeout + _TIMEOUT_SECONDS
-        return self._ref("POST", f"/endpoints/{endpoint}/deployments", body, timeout=waiting)
+        return self._ref("POST", _path(endpoint, "deployments"), body, timeout=waiting)
 
     def delete_deployment(self, endpoint: str, name: str) -> None:
         """Remove a deployment that carries no traffic; a missing one changes nothing."""
-        self._call("DELETE", f"/endpoints/{endpoint}/deployments/{name}")
+        self._call("DELETE", _path(endpoint, "deployments", valid_name("deployment", name)))
 
     def set_traffic(
         self,
@@ -118,6 +129,8 @@ class ServingClient:
 
         Raises:
             RegistryConflictError: somebody else changed the traffic meanwhile.
+            ServingUnavailableError: the router did not take the change over; the traffic is
+                as it was, and the same call may be repeated.
         """
         body = {
             "traffic": traffic,
@@ -125,7 +138,7 @@ class ServingClient:
             "mirror_traffic": mirror_traffic,
             "sticky": sticky,
         }
-        return self._ref("PUT", f"/endpoints/{endpoint}/traffic", body)
+        return self._ref("PUT", _path(endpoint, "traffic"), body)
 
     def observe(self, endpoint: str) -> dict[str, dict[str, Any]]:
         """Return cumulative counters by deployment; they never decrease.
@@ -133,11 +146,11 @@ class ServingClient:
         ``requests`` and ``errors`` also count attempts that died with their scorer; the
         latencies and their buckets (milliseconds) only those that were answered.
         """
-        return dict(self._call("GET", f"/endpoints/{endpoint}/counters"))
+        return dict(self._call("GET", _path(endpoint, "counters")))
 
     def get_rollout(self, endpoint: str) -> dict[str, Any] | None:
         """Return the document of the running or last rollout."""
-        document = self._call("GET", f"/endpoints/{endpoint}/rollout")
+        document = self._call("GET", _path(endpoint, "rollout"))
         return None if document is None else dict(document)
 
     def put_rollout(
@@ -158,15 +171,15 @@ class ServingClient:
             "lease_seconds": lease_seconds,
             "rollback_traffic": rollback_traffic,
         }
-        self._call("PUT", f"/endpoints/{endpoint}/rollout", body)
+        self._call("PUT", _path(endpoint, "rollout"), body)
 
     def clear_rollout(self, endpoint: str) -> None:
         """Forget the rollout and its lease."""
-        self._call("DELETE", f"/endpoints/{endpoint}/rollout")
+        self._call("DELETE", _path(endpoint, "rollout"))
 
     def rotate_logs(self, endpoint: str) -> None:
         """Close the open segments of the endpoint's prediction log."""
-        self._call("POST", f"/endpoints/{endpoint}/logs/rotate")
+        self._call("POST", _path(endpoint, "logs", "rotate"))
 
     def predict(
         self, endpoint: str, payload: dict[str, Any], *, entity_id: str | None = None
@@ -216,3 +229,8 @@ class ServingClient:
             f"The serving host does not answer at {url} ({type(error).__name__}). Start it with "
             "`airflow-mlops serve`, or correct the host of the Connection."
         ) from error
+
+
+def _path(endpoint: str, *rest: str) -> str:
+    """Return the path of a call; a name that is none could lead to another endpoint's."""
+    return "/".join(["/endpoints", valid_name("endpoint", endpoint), *rest])

@@ -15,6 +15,7 @@ from mlflow.deployments import BaseDeploymentClient
 
 from airflow_mlops_provider.exceptions import ParameterError
 from airflow_mlops_provider.serving.client import ServingClient
+from airflow_mlops_provider.serving.state import valid_name
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.records import EndpointRef
@@ -36,7 +37,7 @@ def run_local(
 
     options = {
         "endpoint": "local",
-        "deployment": name,
+        "deployment": valid_name("deployment", name),
         "model-uri": model_uri,
         "tracking-uri": mlflow.get_tracking_uri(),
         "folder": tempfile.mkdtemp(prefix="mlops-local-"),

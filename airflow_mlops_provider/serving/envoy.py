@@ -55,6 +55,11 @@ class Envoy:
         self._admin = httpx.AsyncClient(transport=transport, base_url="http://envoy", timeout=5)
         self.process: Process | None = None
 
+    @property
+    def ended(self) -> bool:
+        """Whether Envoy was started and is gone."""
+        return self.process is not None and self.process.returncode is not None
+
     async def start(self, endpoints: Mapping[str, EndpointState], addresses: Addresses) -> None:
         """Start Envoy with the given state, and return once it serves.
 
@@ -112,13 +117,15 @@ class Envoy:
     async def _until(self, holds: Callable[[], Any]) -> None:
         deadline = asyncio.get_running_loop().time() + _APPLY_SECONDS
         while asyncio.get_running_loop().time() < deadline:
-            if self.process is not None and self.process.returncode is not None:
+            if self.ended:
                 break
             with contextlib.suppress(httpx.HTTPError, json.JSONDecodeError):
                 if await holds():
                     return
             await asyncio.sleep(_POLL_SECONDS)
-        raise ServingUnavailableError("Envoy did not take over its configuration.")
+        raise ServingUnavailableError(
+            "Envoy did not take over its configuration; the one before stays. Try again."
+        )
 
     async def _ready(self) -> bool:
         return (await self._admin.get("/ready")).status_code == 200

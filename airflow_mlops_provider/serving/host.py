@@ -1,7 +1,10 @@
-"""The serving host: keeps the processes that the stored state asks for, and changes that state.
+"""The serving host: serves what the stored state asks for, and changes that state.
 
 Nothing here knows HTTP or weights: states change in ``state.py``, the router is told in
-``envoy.py``, and ``admin.py`` gives it all an address.
+``envoy.py``, models run in ``scorers.py``, and ``admin.py`` gives it all an address.
+
+A change is stored only once the router serves it, so what is stored can be trusted, a caller
+whose change failed may repeat it, and the watch brings the router back to what is stored.
 """
 
 from __future__ import annotations
@@ -10,39 +13,26 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from airflow_mlops_provider.exceptions import MlopsError, ModelError
 from airflow_mlops_provider.serving import state as states
 from airflow_mlops_provider.serving.envoy import Envoy
 from airflow_mlops_provider.serving.observer import Observer
-from airflow_mlops_provider.serving.prediction_log import close_orphans
-from airflow_mlops_provider.serving.processes import start_scorer, stop
+from airflow_mlops_provider.serving.scorers import Scorers
 from airflow_mlops_provider.serving.state import EndpointState
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.records import EndpointRef
+    from airflow_mlops_provider.serving.scorers import Key
 
 CAPABILITIES = frozenset({"traffic", "mirror", "sticky", "observe", "lease"})
 _TICK_SECONDS = 0.5
-_READY_SECONDS = 180.0
-_MAX_BACKOFF_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
-Key = tuple[str, str]
-
-
-@dataclass
-class Running:
-    """A scorer process that is up."""
-
-    process: asyncio.subprocess.Process
-    port: int
-    guard: asyncio.Task[None] | None = field(default=None)
 
 
 class ServingHost:
@@ -56,46 +46,46 @@ class ServingHost:
     """
 
     def __init__(self, folder: Path, tracking_uri: str, router_host: str, router_port: int) -> None:
-        self.folder, self.tracking_uri = folder, tracking_uri
+        self.folder = folder
         self.router_url = f"http://{router_host}:{router_port}"
         self.endpoints = states.load(folder / "state.json")
         self._envoy = Envoy(folder / "router", router_host, router_port)
-        self._scorers: dict[Key, Running] = {}
         self._deadlines: dict[str, float] = {}
         self._observer = Observer(folder)
+        self._scorers = Scorers(
+            folder, tracking_uri, self._observer, self._model_of, self._tell_addresses
+        )
         self._changing = asyncio.Lock()
-        self._creating: dict[Key, asyncio.Lock] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._counting = asyncio.Lock()
+        self._settled = True
+        """Whether the router serves what is stored; changes under ``_changing`` only."""
+        self._watches: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Bring back the stored deployments and traffic, then watch over them.
 
         A model that cannot be loaded now is tried again in the background.
         """
-        self._close_orphans()
-        keys = [(name, each) for name, item in self.endpoints.items() for each in item.deployments]
-        results = await asyncio.gather(*map(self._start_scorer, keys), return_exceptions=True)
-        await self._envoy.start(self.endpoints, self._addresses())
-        for key, result in zip(keys, results, strict=True):
-            if isinstance(result, Exception):
-                log.error("%s/%s is not served: %s", *key, result)
-                self._tasks.append(asyncio.create_task(self._revive(key)))
+        await self._scorers.bring_back(
+            (endpoint, name)
+            for endpoint, item in self.endpoints.items()
+            for name in item.deployments
+        )
+        await self._envoy.start(self.endpoints, self._scorers.addresses)
         for endpoint, item in self.endpoints.items():
             if item.lease:
                 self._renew(endpoint, item.lease.seconds)
         for watch in (self._watch_leases, self._watch_router):
-            self._tasks.append(asyncio.create_task(_forever(watch)))
+            self._watches.append(asyncio.create_task(_forever(watch)))
 
     async def stop(self) -> None:
         """Stop watching, then every child, the router first."""
-        guards = [running.guard for running in self._scorers.values() if running.guard]
-        for task in (*self._tasks, *guards):
+        for task in self._watches:
             task.cancel()
-        await asyncio.gather(*self._tasks, *guards, return_exceptions=True)
+        await asyncio.gather(*self._watches, return_exceptions=True)
+        await self._scorers.unwatch()
         await self._envoy.stop()
-        await asyncio.gather(*(stop(running.process) for running in self._scorers.values()))
-        self._scorers.clear()
-        self._close_orphans()
+        await self._scorers.stop()
 
     def refs(self) -> list[EndpointRef]:
         """Return all endpoints."""
@@ -121,7 +111,7 @@ class ServingHost:
             await self._change(endpoint, idle)
             await self._change(endpoint, None)
         for name in idle.deployments:
-            await self._retire((endpoint, name))
+            await self._scorers.release((endpoint, name))
 
     async def create_deployment(
         self, endpoint: str, name: str, model_uri: str, timeout: float
@@ -133,13 +123,13 @@ class ServingHost:
             RegistryConflictError: ``name`` already serves another model.
         """
         key = (endpoint, name)
-        async with self._creating.setdefault(key, asyncio.Lock()):
+        async with self._scorers.lock(key):
             before = states.find(self.endpoints, endpoint)
             wanted = states.with_deployment(before, name, model_uri)
             if wanted is not before:
-                self._observer.forget(*key)
-                running = await self._launch(key, model_uri, timeout)
-                await self._adopt(key, running, model_uri)
+                await self._scorers.retire(key)  # a scorer and counters that an earlier one left
+                await self._scorers.start(key, model_uri, timeout)
+                await self._adopt(key, model_uri)
         return self.ref(endpoint)
 
     async def delete_deployment(self, endpoint: str, name: str) -> None:
@@ -149,20 +139,22 @@ class ServingHost:
             if name not in current.deployments:
                 return
             await self._change(endpoint, states.without_deployment(current, name))
-        await self._retire((endpoint, name))
+        await self._scorers.release((endpoint, name))
 
     async def set_traffic(self, endpoint: str, **wanted: Any) -> EndpointRef:
         """Set the traffic (see ``state.with_traffic``); return once the router serves it."""
         async with self._changing:
             current = states.find(self.endpoints, endpoint)
-            await self._change(endpoint, states.with_traffic(current, **wanted))
+            moved = states.with_traffic(current, **wanted)
+            if moved is not current:
+                await self._change(endpoint, moved)
         return self.ref(endpoint)
 
     async def put_rollout(self, endpoint: str, **wanted: Any) -> None:
         """Store a rollout's document and renew its lease (see ``state.with_rollout``)."""
         async with self._changing:
             current = states.find(self.endpoints, endpoint)
-            self._store(endpoint, states.with_rollout(current, **wanted))
+            self._store(self._with(endpoint, states.with_rollout(current, **wanted)))
             self._renew(endpoint, wanted["lease_seconds"])
 
     def rollout(self, endpoint: str) -> dict[str, Any] | None:
@@ -173,7 +165,7 @@ class ServingHost:
         """Forget the rollout and its lease."""
         async with self._changing:
             current = states.find(self.endpoints, endpoint)
-            self._store(endpoint, replace(current, rollout=None, lease=None))
+            self._store(self._with(endpoint, replace(current, rollout=None, lease=None)))
 
     async def observe(self, endpoint: str) -> dict[str, dict[str, Any]]:
         """Return the counters of each deployment since it was created."""
@@ -185,97 +177,44 @@ class ServingHost:
     async def rotate_logs(self, endpoint: str) -> None:
         """Close the open segments of an endpoint's prediction log."""
         states.find(self.endpoints, endpoint)
-        ports = [self._scorers[key].port for key in self._scorers if key[0] == endpoint]
-        async with httpx.AsyncClient(timeout=30) as client:
-            for port in ports:
-                with contextlib.suppress(httpx.HTTPError):  # a dead scorer's is an orphan
-                    await client.post(f"http://127.0.0.1:{port}/logs/rotate")
-        self._close_orphans()
+        await self._scorers.rotate_logs(endpoint)
 
     async def _change(self, endpoint: str, wanted: EndpointState | None) -> None:
-        """Store a state, then have the router serve it; the caller holds the lock."""
-        self._store(endpoint, wanted)
-        await self._envoy.apply(self.endpoints, self._addresses())
+        """Have the router serve a state, then store it; the caller holds the lock."""
+        endpoints = self._with(endpoint, wanted)
+        self._settled = False
+        await self._envoy.apply(endpoints, self._scorers.addresses)
+        self._store(endpoints)
+        self._settled = True
 
-    def _store(self, endpoint: str, wanted: EndpointState | None) -> None:
+    def _with(self, endpoint: str, wanted: EndpointState | None) -> states.Endpoints:
         endpoints = {**self.endpoints}
         endpoints.pop(endpoint) if wanted is None else endpoints.update({endpoint: wanted})
+        return endpoints
+
+    def _store(self, endpoints: states.Endpoints) -> None:
         states.save(self.folder / "state.json", endpoints)
         self.endpoints = endpoints
 
-    async def _adopt(self, key: Key, running: Running, model_uri: str) -> None:
+    async def _adopt(self, key: Key, model_uri: str) -> None:
         """Make a scorer that is up a deployment, or leave no trace of it."""
         endpoint, name = key
-        self._watch_scorer(key, running)
         async with self._changing:
             try:
                 current = states.find(self.endpoints, endpoint)
                 await self._change(endpoint, states.with_deployment(current, name, model_uri))
             except BaseException:
-                if endpoint in self.endpoints:
-                    self._store(endpoint, states.without_deployment(self.endpoints[endpoint], name))
-                await self._retire(key)
+                await self._scorers.retire(key)
                 raise
 
-    async def _launch(self, key: Key, model_uri: str, timeout: float) -> Running:
-        process, port = await start_scorer(self.folder, self.tracking_uri, *key, model_uri, timeout)
-        try:
-            async with httpx.AsyncClient(timeout=timeout) as client:
-                (await client.get(f"http://127.0.0.1:{port}/ping")).raise_for_status()
-        except httpx.HTTPError as error:
-            await stop(process)
-            raise ModelError(f"The scorer of {model_uri} does not answer: {error!r}") from error
-        except BaseException:
-            process.kill()
-            raise
-        return Running(process, port)
+    def _model_of(self, key: Key) -> str | None:
+        endpoint, name = key
+        state = self.endpoints.get(endpoint, EndpointState())
+        return state.deployments[name].model_uri if name in state.deployments else None
 
-    async def _start_scorer(self, key: Key) -> None:
-        model_uri = self.endpoints[key[0]].deployments[key[1]].model_uri
-        self._watch_scorer(key, await self._launch(key, model_uri, _READY_SECONDS))
-
-    def _watch_scorer(self, key: Key, running: Running) -> None:
-        self._scorers[key] = running
-        running.guard = asyncio.create_task(self._guard(key, running))
-
-    async def _guard(self, key: Key, running: Running) -> None:
-        """Bring a scorer back when it dies."""
-        status = await running.process.wait()
-        log.warning("The scorer of %s/%s ended with status %s; starting it again", *key, status)
-        self._scorers.pop(key, None)
-        self._close_orphans()
-        self._tasks.append(asyncio.create_task(self._revive(key)))
-
-    async def _revive(self, key: Key) -> None:
-        """Start a scorer again and again, for as long as its deployment is wanted."""
-        pause = _TICK_SECONDS
-        while self._wants(key):
-            try:
-                await self._start_scorer(key)
-                if self._wants(key):
-                    async with self._changing:
-                        await self._envoy.apply(self.endpoints, self._addresses())
-                else:
-                    await self._retire(key)
-                return
-            except MlopsError as error:
-                log.error("%s/%s cannot be started, trying again: %s", *key, error)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _MAX_BACKOFF_SECONDS)
-
-    def _wants(self, key: Key) -> bool:
-        state = self.endpoints.get(key[0])
-        return state is not None and key[1] in state.deployments
-
-    async def _retire(self, key: Key) -> None:
-        running = self._scorers.get(key)
-        if running is not None:
-            if running.guard:
-                running.guard.cancel()
-            await stop(running.process)
-            del self._scorers[key]  # until then its open segment is no orphan
-        self._close_orphans()
-        self._observer.forget(*key)
+    async def _tell_addresses(self) -> None:
+        async with self._changing:
+            self._settled = False  # the watch tells the router
 
     async def _watch_leases(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -287,26 +226,27 @@ class ServingHost:
                     await self._change(endpoint, states.with_expired_lease(current))
 
     async def _watch_router(self) -> None:
-        process = self._envoy.process
-        if process is not None and process.returncode is not None:
-            log.warning("Envoy ended with status %s; starting it again", process.returncode)
-            async with self._changing:
-                await self._envoy.start(self.endpoints, self._addresses())
+        if self._envoy.ended or not self._settled:
+            await self._settle()
         await self._count_unanswered()
+
+    async def _settle(self) -> None:
+        """Bring the router back to what is stored."""
+        async with self._changing:
+            if self._envoy.ended:
+                log.warning("Envoy ended; starting it again")
+                self._settled = False
+                await self._envoy.start(self.endpoints, self._scorers.addresses)
+            elif not self._settled:
+                await self._envoy.apply(self.endpoints, self._scorers.addresses)
+            self._settled = True
 
     def _renew(self, endpoint: str, seconds: float) -> None:
         self._deadlines[endpoint] = asyncio.get_running_loop().time() + seconds
 
     async def _count_unanswered(self) -> None:
-        self._observer.count_unanswered(self.endpoints, await self._envoy.unanswered())
-
-    def _addresses(self) -> dict[Key, int]:
-        return {key: running.port for key, running in self._scorers.items()}
-
-    def _close_orphans(self) -> None:
-        alive = {running.process.pid for running in self._scorers.values()}
-        for folder in (self.folder / "logs").glob("*/"):
-            close_orphans(folder, alive)
+        async with self._counting:  # an older answer after a newer looks like a restart
+            self._observer.count_unanswered(self.endpoints, await self._envoy.unanswered())
 
 
 async def _forever(watch: Callable[[], Awaitable[None]]) -> None:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from airflow_mlops_provider.exceptions import ModelError
@@ -19,16 +19,25 @@ _PR_SET_PDEATHSIG = 1
 _STOP_SECONDS = 15
 _TAIL_LINES = 15
 _TAIL_BYTES = 16_384
+# Most requests hold one row: handing it to a team of threads costs more than predicting it.
+_SCORER_ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 _libc = ctypes.CDLL(None)  # loaded here, because a forked child should load nothing
 
 
-async def spawn(command: Sequence[str], log_file: Path, *, report: bool = False) -> Process:
+async def spawn(
+    command: Sequence[str],
+    log_file: Path,
+    *,
+    report: bool = False,
+    defaults: Mapping[str, str] | None = None,
+) -> Process:
     """Start ``command``, which dies with the host, but of Ctrl-C only when the host says so.
 
     Args:
         command: Program and arguments.
         log_file: Where its standard error goes, appended.
         report: Give its standard output to the caller as a pipe.
+        defaults: Environment variables for it where ours has none.
     """
     host = os.getpid()
     log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +47,7 @@ async def spawn(command: Sequence[str], log_file: Path, *, report: bool = False)
             stdin=DEVNULL,
             stdout=PIPE if report else log,
             stderr=log,
+            env={**(defaults or {}), **os.environ},
             start_new_session=True,
             preexec_fn=lambda: _die_with(host),
         )
@@ -83,7 +93,7 @@ async def start_scorer(
     }
     command = [sys.executable, "-m", "airflow_mlops_provider.serving.scorer"]
     command += [f"--{name}={value}" for name, value in options.items()]
-    process = await spawn(command, log_file, report=True)
+    process = await spawn(command, log_file, report=True, defaults=_SCORER_ENVIRONMENT)
     try:
         return process, await asyncio.wait_for(_reported_port(process), timeout)
     except (TimeoutError, ValueError) as error:

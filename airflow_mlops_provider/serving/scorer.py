@@ -21,6 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from airflow_mlops_provider.exceptions import ParameterError
+from airflow_mlops_provider.serving.body import read_body
 from airflow_mlops_provider.serving.counters import Counters, counters_path
 from airflow_mlops_provider.serving.prediction_log import PredictionLog
 from airflow_mlops_provider.serving.router import SHADOW_SUFFIX
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_mlops_provider.serving.scoring import Scored
 
 _DRAIN_SECONDS = 10
+_MAX_BODY_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Caller:
         return cls(
             request_id=request.headers.get("x-request-id") or str(uuid.uuid4()),
             entity_id=request.headers.get("x-entity-id"),
-            attempt=int(attempt) if attempt.isdigit() else 1,
+            attempt=int(attempt) if attempt.isdecimal() else 1,
             shadow=request.headers.get("host", "").partition(":")[0].endswith(SHADOW_SUFFIX),
         )
 
@@ -137,15 +140,18 @@ def build_app(scorer: Scorer) -> Starlette:
         loop = asyncio.get_running_loop()
         content_type = request.headers.get("content-type", "")
         try:
+            body = await read_body(request, _MAX_BODY_BYTES)
             scored, ticket = await loop.run_in_executor(
-                worker, scorer.answer, content_type, await request.body(), Caller.of(request)
+                worker, scorer.answer, content_type, body, Caller.of(request)
             )
             if scorer.log.durability == "power":
                 await asyncio.to_thread(scorer.log.wait_durable, ticket)
+        except ParameterError as error:  # unread, so there is nothing to log
+            refusal = {"error_code": "BAD_REQUEST", "message": str(error)}
+            return JSONResponse(refusal, 413, headers)
         except OSError as error:
             message = f"The prediction could not be logged, so it is not given: {error}"
-            body = {"error_code": "INTERNAL_ERROR", "message": message}
-            return JSONResponse(body, 500, headers)
+            return JSONResponse({"error_code": "INTERNAL_ERROR", "message": message}, 500, headers)
         if scored.error:
             return JSONResponse(scored.error.body, scored.error.status, headers)
         return JSONResponse({"predictions": scored.outputs}, headers=headers)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from mlflow.pyfunc.scoring_server import infer_and_parse_data
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
 
+T = TypeVar("T")
 INVALID_INPUT = "InvalidInput"
 OUTPUT_VIOLATION = "OutputSchemaViolation"
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -61,7 +62,7 @@ def score(model: PyFuncModel, content_type: str, body: bytes) -> Scored:
     rows: list[dict[str, Any]] = []
     try:
         data = _parse(model, content_type, body)
-        rows = to_rows(data)
+        rows = _blaming_client(lambda: to_rows(data))
         if not rows:
             raise _invalid("Expected at least one row to predict, got none.")
         _require_signature(model, data)
@@ -90,11 +91,13 @@ def to_json(value: Any) -> Any:
         return to_json(value.tolist())
     if isinstance(value, (list, tuple)):
         return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
         return value if np.isfinite(value) else None
-    if value is None or isinstance(value, (bool, int, str, dict)):
+    if value is None or isinstance(value, (bool, int, str)):
         return value
     if value is pd.NaT or value is pd.NA:
         return None
@@ -106,7 +109,7 @@ def _parse(model: PyFuncModel, content_type: str, body: bytes) -> Any:
         raise _invalid(f"Expected content type application/json, got {content_type}.", 415)
     try:
         payload = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _invalid(f"Expected a JSON object, got {body[:80]!r} ({error}).") from error
     keys = sorted(payload) if isinstance(payload, dict) else []
     if len(keys) != 1 or keys[0] not in FORMATS:
@@ -158,7 +161,7 @@ def _output_rows(raw: Any) -> list[Any]:
     return list(json.loads(json.dumps(raw, default=to_json)))
 
 
-def _blaming_client(call: Callable[[], Any]) -> Any:
+def _blaming_client(call: Callable[[], T]) -> T:
     try:
         return call()
     except Exception as error:  # whatever MLflow's parser stumbles over, the client sent it

@@ -1,7 +1,7 @@
 """What the serving host keeps: endpoints, their deployments and traffic, and running rollouts.
 
 Every change is a pure function from one state to the next; the host stores the result by
-atomic rename before it tells the router.
+atomic rename once the router serves it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def valid_name(kind: str, name: str) -> str:
     Raises:
         ParameterError: it is not 1 to 63 letters, digits, ``_`` and ``-``.
     """
-    if not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         constraint = "1 to 63 letters, digits, '_' and '-', starting with a letter or digit"
         raise ParameterError.of(kind, "the serving host", constraint, name)
     return name
@@ -153,7 +153,7 @@ def with_traffic(
     mirror_traffic: dict[str, int] | None = None,
     sticky: bool | None = None,
 ) -> EndpointState:
-    """Set the traffic if nobody else did since ``generation``.
+    """Set the traffic if nobody else did since ``generation``; a repeat changes nothing.
 
     Args:
         state: The endpoint as it is.
@@ -166,23 +166,27 @@ def with_traffic(
         RegistryConflictError: the endpoint has moved on.
         ParameterError: a percentage or a deployment is wrong.
     """
+    moved = replace(
+        state,
+        traffic=traffic,
+        mirror_traffic=state.mirror_traffic if mirror_traffic is None else mirror_traffic,
+        sticky=state.sticky if sticky is None else sticky,
+        generation=generation + 1,
+    )
+    if moved == state:  # the answer to the first time was lost
+        return state
     if generation != state.generation:
         raise RegistryConflictError(
             f"The traffic was decided on generation {generation}, but the endpoint is at "
             f"{state.generation} ({state.traffic}). Read the state again and decide anew."
         )
-    mirror = state.mirror_traffic if mirror_traffic is None else mirror_traffic
-    _check_percentages("traffic", traffic, state)
-    _check_percentages("mirror_traffic", mirror, state)
+    _check_percentages("traffic", moved.traffic, state)
+    _check_percentages("mirror_traffic", moved.mirror_traffic, state)
     if traffic and sum(traffic.values()) != 100:
         raise ParameterError.of("traffic", "set_traffic", "percentages that sum to 100", traffic)
-    return replace(
-        state,
-        traffic=dict(traffic),
-        mirror_traffic=dict(mirror),
-        sticky=state.sticky if sticky is None else sticky,
-        generation=state.generation + 1,
-    )
+    if not isinstance(moved.sticky, bool):
+        raise ParameterError.of("sticky", "set_traffic", "true or false", sticky)
+    return moved
 
 
 def with_rollout(
@@ -197,6 +201,8 @@ def with_rollout(
     Raises:
         ParameterError: the lease or the traffic to roll back to cannot be used.
     """
+    if not isinstance(document, dict):
+        raise ParameterError.of("document", "put_rollout", "a JSON object", document)
     if not lease_seconds > 0:
         raise ParameterError.of("lease_seconds", "put_rollout", "greater than 0", lease_seconds)
     with_traffic(state, rollback_traffic, generation=state.generation)
@@ -225,6 +231,8 @@ def with_expired_lease(state: EndpointState) -> EndpointState:
 
 
 def _check_percentages(name: str, percent: Mapping[str, int], state: EndpointState) -> None:
+    if not isinstance(percent, dict):
+        raise ParameterError.of(name, "set_traffic", "percentages by deployment", percent)
     unknown = sorted(set(percent) - set(state.deployments))
     if unknown:
         known = ", ".join(state.deployments) or "none"

@@ -62,7 +62,8 @@ def look(serving_conn_id: str, endpoint: str, deployment: str | None) -> str | N
     from airflow_mlops_provider.steps.deploy import endpoint_problem
 
     try:
-        ref = ServingHook(serving_conn_id).get_conn().get_state(endpoint)
+        with ServingHook(serving_conn_id).get_conn() as client:
+            ref = client.get_state(endpoint)
     except (ServiceError, ParameterError) as error:
         return str(error)
     return endpoint_problem(ref, deployment)

@@ -13,6 +13,7 @@ from airflow_mlops_provider.exceptions import MlopsError, PermanentError
 from airflow_mlops_provider.hooks.serving import ServingHook
 
 if TYPE_CHECKING:
+    from airflow_mlops_provider.serving.client import ServingClient
     from airflow_mlops_provider.steps.rollout import Driver
 
 
@@ -58,7 +59,11 @@ class RolloutTrigger(BaseTrigger):
             await asyncio.to_thread(self._abort)
 
     async def _verdict(self) -> dict[str, Any]:
-        driver = await asyncio.to_thread(self._driver)
+        with await asyncio.to_thread(self._client) as client:
+            driver = await asyncio.to_thread(self._driver, client)
+            return await self._driven(driver)
+
+    async def _driven(self, driver: Driver) -> dict[str, Any]:
         told = ""
         while True:
             state = await asyncio.to_thread(driver.tick, time.time())
@@ -70,21 +75,23 @@ class RolloutTrigger(BaseTrigger):
                 return state.verdict(self.endpoint).to_xcom()
             await asyncio.sleep(driver.plan.interval_seconds)
 
-    def _driver(self) -> Driver:
+    def _client(self) -> ServingClient:
+        # Runs in a thread: there the triggerer lends its event loop to a synchronous
+        # get_connection, which would block that loop if called on it.
+        return ServingHook(self.serving_conn_id).get_conn()
+
+    def _driver(self, client: ServingClient) -> Driver:
         from airflow_mlops_provider.steps.rollout import Driver
         from airflow_mlops_provider.steps.rollout_plan import CanaryPlan
 
-        # Runs in a thread: there the triggerer lends its event loop to a synchronous
-        # get_connection, which would block that loop if called on it.
-        client = ServingHook(self.serving_conn_id).get_conn()
         return Driver(client, self.endpoint, CanaryPlan.from_xcom(self.plan))
 
     def _abort(self) -> None:
         from airflow_mlops_provider.steps.rollout import abort
 
-        driver = self._driver()
-        reason = "the task was marked failed"
-        abort(driver.target, self.endpoint, driver.plan, reason, time.time())
+        with self._client() as client:
+            plan = self._driver(client).plan
+            abort(client, self.endpoint, plan, "the task was marked failed", time.time())
 
     def _marked_failed(self) -> bool:
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance

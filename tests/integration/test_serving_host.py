@@ -48,6 +48,10 @@ class Host:
         self.process.send_signal(number)
         return self.process.wait(30)
 
+    def router_pids(self) -> list[int]:
+        found = children(self.process.pid)
+        return [pid for pid, arguments in found if "--disable-hot-restart" in arguments]
+
     def scorer_pids(self) -> dict[str, int]:
         return {
             arguments[arguments.index("--deployment") + 1]: pid
@@ -252,6 +256,36 @@ def test_killed_candidate_costs_no_user_a_request(host, client, models, endpoint
     assert {item["deployment"] for item in answered} == {"champion", "doomed"}
 
 
+def test_scorer_predicts_with_one_thread(host, client, models, endpoint):
+    client.create_deployment(endpoint, "single", models["v1"])
+    environment = Path(f"/proc/{host.scorer_pids()['single']}/environ").read_text().split("\0")
+    wanted = os.environ.get("OMP_NUM_THREADS", "1")
+    assert f"OMP_NUM_THREADS={wanted}" in environment
+
+
+def test_killed_router_comes_back_with_the_same_routes(host, client, models, endpoint):
+    client.create_deployment(endpoint, "champion", models["v1"])
+    client.create_deployment(endpoint, "candidate", models["v2"])
+    before = put(client, endpoint, {"champion": 0, "candidate": 100})
+    url = f"{before.url}/invocations"
+    assert httpx.post(url, json=ROW).headers["x-deployment"] == "candidate"
+    (killed,) = host.router_pids()
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: set(host.router_pids()) - {killed}, 60)
+
+    def answer() -> httpx.Response | None:
+        try:
+            return httpx.post(url, json=ROW)
+        except httpx.TransportError:
+            return None
+
+    until(lambda: (found := answer()) is not None and found.status_code == 200, 60)
+    assert {answer().headers["x-deployment"] for _ in range(10)} == {"candidate"}
+    assert client.get_state(endpoint) == before
+    put(client, endpoint, {"champion": 100})
+    until(lambda: answer().headers["x-deployment"] == "champion")
+
+
 def test_blame_is_laid_where_it_belongs_and_all_is_logged(host, client, models, endpoint):
     ref = client.create_deployment(endpoint, "broken", models["broken"])
     put(client, endpoint, {"broken": 100})
@@ -352,8 +386,9 @@ def test_repeating_a_call_changes_nothing_and_a_stale_one_is_refused(client, mod
         client.create_deployment(endpoint, "v1", models["v2"])
     put(client, endpoint, {"v1": 100})
     assert client.create_endpoint(endpoint).traffic == {"v1": 100}
+    assert client.set_traffic(endpoint, {"v1": 100}, generation=0).generation == 1
     with pytest.raises(RegistryConflictError, match="generation 0"):
-        client.set_traffic(endpoint, {"v1": 100}, generation=0)
+        client.set_traffic(endpoint, {}, generation=0)
     with pytest.raises(ParameterError, match="Move its traffic away"):
         client.delete_deployment(endpoint, "v1")
     put(client, endpoint, {})

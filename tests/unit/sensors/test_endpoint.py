@@ -29,6 +29,13 @@ def test_it_looks_at_the_traffic(target, deployment, serves):
     assert sensor(deployment=deployment).poke({}).is_done is serves
 
 
+def test_looking_again_and_again_leaves_no_connection_open(target):
+    sensor().poke({})
+    target.down = True
+    sensor().poke({})
+    assert target.closed == 2
+
+
 def test_a_host_that_is_down_may_still_come(target):
     target.down = True
     assert not sensor().poke({})

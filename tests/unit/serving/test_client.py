@@ -79,3 +79,21 @@ def test_failed_prediction_says_whose_fault_it_is(status, error):
 def test_workspace_without_a_host_names_the_command(tmp_path):
     with pytest.raises(ServingUnavailableError, match="airflow-mlops serve --workspace"):
         ServingClient.from_workspace(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["../../other", "..", "v1?x=1", "", "a/b", None])
+def test_name_that_would_lead_to_another_call_is_not_sent(name):
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise AssertionError(request.url)
+
+    client = client_of(handler)
+    with pytest.raises(ParameterError, match="deployment"):
+        client.delete_deployment("e", name)
+    with pytest.raises(ParameterError, match="endpoint"):
+        client.delete_endpoint(name)
+
+
+def test_client_closes_its_connections():
+    with client_of(lambda request: httpx.Response(200, json=[])) as client:
+        assert client.list_endpoints() == []
+    assert client._client.is_closed

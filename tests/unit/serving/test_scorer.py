@@ -85,6 +85,24 @@ def test_rotation_closes_the_open_segment(scorer):
         assert len(list(read_segments(scorer.log.folder))) == 1
 
 
+@pytest.mark.parametrize(("told", "attempt"), [("3", 3), ("\u00b2", 1), ("many", 1)])
+def test_attempt_that_is_no_number_is_the_first(scorer, told, attempt):
+    headers = {"x-envoy-attempt-count": told.encode("latin-1")}
+    with TestClient(build_app(scorer)) as client:
+        client.post("/invocations", json={"dataframe_records": [{"x": 1}]}, headers=headers)
+    assert [record["attempt"] for record in read_segments(scorer.log.folder)] == [attempt]
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_body_that_is_too_large_is_refused_unread(scorer, monkeypatch, stated):
+    monkeypatch.setattr("airflow_mlops_provider.serving.scorer._MAX_BODY_BYTES", 1000)
+    body = b"x" * 1001
+    with TestClient(build_app(scorer)) as client:
+        answer = client.post("/invocations", content=body if stated else iter([body]))
+    assert answer.status_code == 413
+    assert "at most 1000 bytes" in answer.json()["message"]
+
+
 @pytest.mark.parametrize("path", ["/ping", "/health", "/version"])
 def test_probes_answer(scorer, path):
     with TestClient(build_app(scorer)) as client:

@@ -64,6 +64,15 @@ def test_what_the_client_got_wrong_is_a_400(payload, message):
     assert len(found.rows) == 1
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 200_000, b'{"inputs": {"a": [1, 2], "b": [1]}}', b'{"inputs": 5}'],
+)
+def test_input_that_is_no_table_is_a_400_also_without_a_signature(body):
+    model = SimpleNamespace(predict=None, metadata=SimpleNamespace(signature=None))
+    assert score(model, "application/json", body).error.status == 400
+
+
 def test_csv_is_refused_as_such():
     found = score(model_of(), "text/csv", b"x,s\n1,a\n")
     assert found.error.status == 415
@@ -115,10 +124,11 @@ def test_rows_hold_json_values_only():
             "x": [np.nan, 1.0],
             "n": np.array([1, 2], dtype="int32"),
             "v": [np.array([1.0, np.inf]), [True]],
+            "d": [{"a": np.nan}, {}],
         }
     )
     assert to_rows(frame) == [
-        {"t": "2013-01-01T05:00:00", "x": None, "n": 1, "v": [1.0, None]},
-        {"t": None, "x": 1.0, "n": 2, "v": [True]},
+        {"t": "2013-01-01T05:00:00", "x": None, "n": 1, "v": [1.0, None], "d": {"a": None}},
+        {"t": None, "x": 1.0, "n": 2, "v": [True], "d": {}},
     ]
     assert to_rows(np.array([[1, 2]])) == [{"0": 1, "1": 2}]

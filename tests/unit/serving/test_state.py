@@ -54,6 +54,8 @@ def test_deployment_with_traffic_stays():
         ({"v1": True, "v2": 99}, None, "whole percentages"),
         ({"v1": 100}, {"v2": 101}, "mirror_traffic"),
         ({"v1": 100}, {"v9": 5}, "mirror_traffic"),
+        ([], None, "by deployment"),
+        ({"v1": 100}, [], "by deployment"),
     ],
 )
 def test_impossible_traffic_is_refused(traffic, mirror, problem):
@@ -68,6 +70,21 @@ def test_traffic_moves_only_from_the_generation_it_was_decided_on():
         states.with_traffic(moved, {"v1": 100}, generation=3)
     kept = states.with_traffic(moved, {"v1": 100}, generation=4)
     assert kept.sticky
+
+
+def test_traffic_that_was_set_already_may_be_set_again():
+    moved = states.with_traffic(STATE, {"v1": 95, "v2": 5}, generation=3)
+    assert states.with_traffic(moved, {"v1": 95, "v2": 5}, generation=3) is moved
+    with pytest.raises(RegistryConflictError, match="at 4"):
+        states.with_traffic(moved, {"v1": 95, "v2": 5}, generation=2)
+
+
+@pytest.mark.parametrize("value", ["yes", [], 1])
+def test_what_could_not_be_read_back_is_refused(value):
+    with pytest.raises(ParameterError, match="sticky"):
+        states.with_traffic(STATE, {"v1": 100}, generation=3, sticky=value)
+    with pytest.raises(ParameterError, match="document"):
+        states.with_rollout(STATE, value, lease_seconds=5, rollback_traffic={"v1": 100})
 
 
 def test_traffic_can_be_taken_away_altogether():

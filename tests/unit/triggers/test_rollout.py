@@ -56,6 +56,7 @@ async def test_it_drives_the_rollout_to_its_end(trigger, target):
     (event,) = await events(trigger)
     assert event["verdict"]["state"] == "SUCCEEDED"
     assert target.traffic == {"v2": 100}
+    assert target.closed == 1
 
 
 async def test_an_ended_rollout_is_told_at_once(trigger, target):
