@@ -123,9 +123,7 @@ class Envoy:
                 if await holds():
                     return
             await asyncio.sleep(_POLL_SECONDS)
-        raise ServingUnavailableError(
-            "Envoy did not take over its configuration; the one before stays. Try again."
-        )
+        raise ServingUnavailableError("Envoy did not take over its configuration. Try again.")
 
     async def _ready(self) -> bool:
         return (await self._admin.get("/ready")).status_code == 200

@@ -286,6 +286,26 @@ def test_killed_router_comes_back_with_the_same_routes(host, client, models, end
     until(lambda: answer().headers["x-deployment"] == "champion")
 
 
+def test_change_that_a_frozen_router_does_not_take_over_can_be_repeated(
+    host, client, models, endpoint
+):
+    client.create_deployment(endpoint, "champion", models["v1"])
+    client.create_deployment(endpoint, "candidate", models["v2"])
+    before = put(client, endpoint, {"champion": 100})
+    wanted = {"traffic": {"candidate": 100}, "generation": before.generation}
+    (router,) = host.router_pids()
+    os.kill(router, signal.SIGSTOP)
+    try:
+        with pytest.raises(ServingUnavailableError, match="Try again"):
+            client.set_traffic(endpoint, **wanted)
+        assert client.get_state(endpoint) == before
+    finally:
+        os.kill(router, signal.SIGCONT)
+    assert client.set_traffic(endpoint, **wanted).traffic == {"candidate": 100}
+    answer = httpx.post(f"{before.url}/invocations", json=ROW, timeout=30)
+    assert answer.headers["x-deployment"] == "candidate"
+
+
 def test_blame_is_laid_where_it_belongs_and_all_is_logged(host, client, models, endpoint):
     ref = client.create_deployment(endpoint, "broken", models["broken"])
     put(client, endpoint, {"broken": 100})
