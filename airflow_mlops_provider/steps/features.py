@@ -1,7 +1,8 @@
 """Feature views of a Feast repository: apply, materialize, and join to what was known when.
 
-Feast's file registry loses commits of writers that overlap, so whoever writes to it here holds
-a lock on ``{registry}.lock``. With the SQL registry nobody waits.
+Feast's file registry loses commits of writers that overlap, and is cut short while it is
+written, so whoever writes or reads it here holds a lock on ``{registry}.lock``. With the SQL
+registry nobody waits.
 """
 
 from __future__ import annotations
@@ -80,8 +81,9 @@ def materialize(
     first, last = _moment("start", start), _moment("end", end)
     if first >= last:
         raise ParameterError.of("end", "materialize", f"later than start ({first})", str(last))
-    names = _view_names(store, feature_views)
-    _require_sources([store.get_feature_view(name) for name in names])
+    with _registry_lock(store):
+        names = _view_names(store, feature_views)
+        _require_sources([store.get_feature_view(name) for name in names])
     for name in names:
         with _registry_lock(store), _feast_errors(store):
             _heal(store, [name])
@@ -132,7 +134,7 @@ def historical_features(
             "historical_features needs exactly one of feature_service and features. Got "
             f"{feature_service!r} and {features!r} instead."
         )
-    with _feast_errors(store):
+    with _registry_lock(store), _feast_errors(store):
         asked = (
             store.get_feature_service(feature_service) if feature_service else list(features or ())
         )
@@ -145,7 +147,7 @@ def historical_features(
     # the Dask store would drop rows of equal key and moment
     group = rows.groupby([*rows], dropna=False, sort=False).ngroup().rename(_ROW)
     distinct = rows.assign(**{_ROW: group}).drop_duplicates(_ROW)
-    with _feast_errors(store):
+    with _registry_lock(store), _feast_errors(store):
         joined = store.get_historical_features(entity_df=distinct, features=asked).to_arrow()
     places = _places(group, joined, entities)
     for column in joined.column_names:
