@@ -1,1 +1,7 @@
 """Waiting for data, models, endpoints and evidence."""
+
+from airflow_mlops_provider.sensors.data import NewDataSensor
+from airflow_mlops_provider.sensors.endpoint import EndpointHealthSensor
+from airflow_mlops_provider.sensors.monitor import ModelPerformanceSensor
+
+__all__ = ["EndpointHealthSensor", "ModelPerformanceSensor", "NewDataSensor"]
