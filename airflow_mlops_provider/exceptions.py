@@ -14,7 +14,6 @@
     │   └── RegistryConflictError   somebody else moved the alias or the state meanwhile
     └── ServiceError                a service did not do its part; a retry may help
         ├── MlflowUnavailableError
-        ├── FeastUnavailableError
         ├── ServingUnavailableError
         └── StackUnavailableError
 
@@ -75,10 +74,6 @@ class ServiceError(MlopsError):
 
 class MlflowUnavailableError(ServiceError):
     """The MLflow server does not answer."""
-
-
-class FeastUnavailableError(ServiceError):
-    """A store behind Feast does not answer."""
 
 
 class ServingUnavailableError(ServiceError):

@@ -16,6 +16,7 @@ from airflow_mlops_provider.links import MLFLOW_RUN_KEY, MlflowRunLink, mlflow_r
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
+    from mlflow import MlflowClient
 
     from airflow_mlops_provider.records import Record
     from airflow_mlops_provider.steps.track import TaskRun
@@ -64,19 +65,25 @@ class MlopsOperator(BaseOperator):
         rendered = [name for name in template_fields if not callable(getattr(parent, name, None))]
         super()._do_render_template_fields(parent, rendered, *args, **kwargs)
 
+    def open_experiment(self) -> tuple[MlflowClient, str]:
+        """Return a client of MLflow and the id of this task's experiment, made if need be."""
+        from airflow_mlops_provider.steps.track import experiment_id
+
+        hook = MlflowHook(self.mlflow_conn_id)
+        client = hook.get_conn()
+        return client, experiment_id(client, self.experiment_name, hook.artifact_root)
+
     @contextmanager
     def tracked_run(self, context: Context) -> Iterator[TaskRun]:
         """Open this attempt's MLflow run; what a retry cannot mend fails the task for good."""
-        from airflow_mlops_provider.steps.track import experiment_id, task_run
+        from airflow_mlops_provider.steps.track import task_run
 
         with failing_for_good():
-            hook = MlflowHook(self.mlflow_conn_id)
-            client = hook.get_conn()
-            experiment = experiment_id(client, self.experiment_name, hook.artifact_root)
+            client, experiment = self.open_experiment()
             with task_run(
                 client, experiment, pipeline_tags(context), task_tags(context), self.task_id
             ) as run:
-                if url := mlflow_run_url(hook.tracking_uri, experiment, run.run_id):
+                if url := mlflow_run_url(client.tracking_uri, experiment, run.run_id):
                     context["ti"].xcom_push(key=MLFLOW_RUN_KEY, value=url)
                 yield run
 

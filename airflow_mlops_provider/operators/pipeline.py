@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops_provider.hooks.mlflow import MlflowHook
 from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good, pipeline_tags
 
 if TYPE_CHECKING:
@@ -32,12 +31,10 @@ class StartPipelineRunOperator(MlopsOperator):
 
     def execute(self, context: Context) -> str:
         """Open or reopen the run."""
-        from airflow_mlops_provider.steps.track import experiment_id, start_pipeline_run
+        from airflow_mlops_provider.steps.track import start_pipeline_run
 
         with failing_for_good():
-            hook = MlflowHook(self.mlflow_conn_id)
-            client = hook.get_conn()
-            experiment = experiment_id(client, self.experiment_name, hook.artifact_root)
+            client, experiment = self.open_experiment()
             run_id = start_pipeline_run(
                 client,
                 experiment,
@@ -57,16 +54,14 @@ class FinishPipelineRunOperator(MlopsOperator):
 
     def execute(self, context: Context) -> str:
         """Close the run; gives its final status."""
-        from airflow_mlops_provider.steps.track import experiment_id, finish_pipeline_run
+        from airflow_mlops_provider.steps.track import finish_pipeline_run
 
         ti = context["ti"]
         states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id])
         failed = any(state in _FAILED_STATES for state in states.get(ti.run_id, {}).values())
         status = "FAILED" if failed else "FINISHED"
         with failing_for_good():
-            hook = MlflowHook(self.mlflow_conn_id)
-            client = hook.get_conn()
-            experiment = experiment_id(client, self.experiment_name, hook.artifact_root)
+            client, experiment = self.open_experiment()
             abandoned = finish_pipeline_run(client, experiment, pipeline_tags(context), status)
         self.log.info("MLflow run ends %s; %d task runs were left open", status, abandoned)
         return status
