@@ -117,15 +117,54 @@ class ValidationReport(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Metric(Record):
+    """One figure with its confidence interval and the rows behind it."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureDrift(Record):
     """How far one feature moved from its reference."""
 
     feature: str
+    kind: Literal["numeric", "categorical", "datetime"]
     status: Literal["stable", "drifted", "insufficient_data"]
+    level: Literal["warn", "fail"] | None
+    """How far a drifted feature moved: a PSI of at least 0.1 (warn) or 0.2 (fail)."""
+    n: int
+    """Rows looked at, missing values included."""
     psi: float | None
+    """Population stability index; it and what follows are None if there is too little data."""
     threshold: float | None
+    """What the PSI has to reach: 0.1, or what luck alone reaches at these numbers of rows."""
     p_value: float | None
+    """Adjusted for all features that were looked at (Benjamini-Hochberg)."""
+    ks: float | None
+    """Kolmogorov-Smirnov distance, in [0, 1]; None for categories."""
+    wasserstein: float | None
+    """Wasserstein distance in standard deviations of the reference; None for categories."""
+    js: float | None
+    """Jensen-Shannon distance with base 2, in [0, 1]."""
     null_rate_delta: float | None
+    unseen_rate: float | None
+    """Share of rows in categories that the reference does not have; None for numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentDrift(Record):
+    """Drift among the rows where ``column`` equals ``value``."""
+
+    column: str
+    value: str
+    verdict: Literal["stable", "drifted", "insufficient_data"]
+    share_drifted: float
+    n: int
+    drifted: list[str]
+    """The features that drifted, those that moved most first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +175,21 @@ class DriftReport(Record):
     profile_uri: str
     verdict: Literal["stable", "drifted", "insufficient_data"]
     share_drifted: float
+    """Share of the tested features that drifted, by their weights."""
     n_reference: int
     n_current: int
+    n_features: int
     features: list[FeatureDrift] = field(default_factory=list)
+    """At most 100, those that moved most first."""
+    segments: list[SegmentDrift] = field(default_factory=list)
+    """At most 100, those that moved most first."""
+    domain_auc: Metric | None = None
+    """How well a classifier tells new rows from reference rows; 0.5 is not at all."""
+    streak: int = 0
+    """How many windows in a row drifted, up to and including this one."""
+    retrain: bool = False
+    """Whether the dataset drifted for as many windows in a row as were asked for."""
+    report_uri: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,16 +214,6 @@ class ModelRef(Record):
     metrics: dict[str, float]
     train_hash: str
     """Logical hash of the dataset it learned from."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric(Record):
-    """One figure with its confidence interval and the rows behind it."""
-
-    value: float
-    low: float | None
-    high: float | None
-    n: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,3 +66,12 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
     finally:
         stop_all([service])
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a real PostgreSQL server that holds nothing."""
+    from tests.servers import postgres_server
+
+    with postgres_server() as url:
+        yield url

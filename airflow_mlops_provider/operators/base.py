@@ -12,7 +12,12 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_mlops_provider.exceptions import PermanentError
 from airflow_mlops_provider.hooks.mlflow import MlflowHook
 from airflow_mlops_provider.hooks.settings import workspace_uri
-from airflow_mlops_provider.links import MLFLOW_RUN_KEY, MlflowRunLink, mlflow_run_url
+from airflow_mlops_provider.links import (
+    MLFLOW_RUN_KEY,
+    MlflowRunLink,
+    artifact_url,
+    mlflow_run_url,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
@@ -86,6 +91,14 @@ class MlopsOperator(BaseOperator):
                 if url := mlflow_run_url(client.tracking_uri, experiment, run.run_id):
                     context["ti"].xcom_push(key=MLFLOW_RUN_KEY, value=url)
                 yield run
+
+    def link_artifact(self, context: Context, run: TaskRun, key: str, path: str) -> None:
+        """Point the button whose XCom key is ``key`` to an artifact, as soon as it is logged.
+
+        It then works while the task is still running, and if it fails afterwards.
+        """
+        if url := mlflow_run_url(run.client.tracking_uri, run.experiment_id, run.run_id):
+            context["ti"].xcom_push(key=key, value=artifact_url(url, path))
 
     def emit_asset(self, context: Context, asset: Asset, record: Record) -> None:
         """Emit an event of ``asset``, carrying ``record``, through each ``AssetAlias`` outlet."""

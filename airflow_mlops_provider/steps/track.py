@@ -39,6 +39,10 @@ class TaskRun:
         name = f"records/{type(record).__name__}.json"
         self.client.log_dict(self.run_id, record.to_xcom(), name)
 
+    def log_page(self, html: str, name: str) -> None:
+        """Keep a page that MLflow shows as it is; ``name`` ends in ``.html``."""
+        self.client.log_text(self.run_id, html, name)
+
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log several metrics in one request."""
         import time
