@@ -21,7 +21,14 @@ from airflow_mlops_provider.operators import (
     ValidateDataBranchOperator,
 )
 from flights.columns import BASIC, TIME
-from flights.settings import CHAMPION, ENDPOINT, LANDED_FLIGHTS, SUITE
+from flights.settings import (
+    CHAMPION,
+    ENDPOINT,
+    LANDED_FLIGHTS,
+    SOURCE_LICENSE,
+    SOURCE_OWNER,
+    SUITE,
+)
 from flights.tasks import MONTH, MONTHLY, choose_window, stop
 
 with DAG(
@@ -50,8 +57,8 @@ with DAG(
             time_column=TIME,
             window_start=window["month"],
             window_end=window["end"],
-            owner="Bureau of Transportation Statistics",
-            license="CC0-1.0",
+            owner=SOURCE_OWNER,
+            license=SOURCE_LICENSE,
             outlets=[AssetAlias("new-flights")],
         )
         validate = ValidateDataBranchOperator(

@@ -52,6 +52,7 @@ class Phase:
 PHASES = [
     Phase("Level 0: each step by hand", "level0_manual_process", {"month": "2013-01"}),
     Phase("Level 1: February arrives", "level1_continuous_training", {"month": "2013-02"}),
+    Phase("Level 1: the gate looks at March", "level1_data_gate", {"month": "2013-03"}),
     Phase("Level 1: March arrives", "level1_continuous_training", {"month": "2013-03"}),
     Phase("Level 2: delivery under live traffic", "level2_model_delivery", {}, True, True),
     Phase("Level 1: monitoring", "level1_monitoring"),
