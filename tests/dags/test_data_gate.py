@@ -20,9 +20,7 @@ def gate(dag_bag, environment):
 
     def run(how):
         source = land_broken(workspace, MONTH, how)
-        done = dag_bag.get_dag("level1_data_gate").test(
-            run_conf={"month": MONTH, "source": source}
-        )
+        done = dag_bag.get_dag("level1_data_gate").test(run_conf={"month": MONTH, "source": source})
         return done, {ti.task_id: ti.state for ti in done.get_task_instances()}
 
     return run
