@@ -22,6 +22,7 @@ from airflow_mlops_provider.steps.readable import readable
 TIME = pa.timestamp("us", tz="UTC")
 BATCH_ROWS = 1 << 16
 _SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zip")
+_STORED = ("arrow.uuid", "arrow.json")
 _VERSIONS = ("ETag", "etag", "generation", "mtime", "LastModified", "last_modified", "created")
 """What file systems call that which changes when a file is written; the first one counts."""
 
@@ -140,10 +141,13 @@ def plain(kind: pa.DataType) -> pa.DataType:
     """Return the one type we use for values of ``kind``.
 
     Times are UTC microseconds (DuckDB and Feast cannot read nanoseconds, which are cut off);
-    a dictionary is its values; large strings, binaries and views of them are plain ones.
+    a dictionary is its values; large strings, binaries and views of them are plain ones;
+    a UUID is its bytes and JSON its text.
     """
     if pa.types.is_dictionary(kind):
         return plain(kind.value_type)
+    if isinstance(kind, pa.BaseExtensionType) and kind.extension_name in _STORED:
+        return plain(kind.storage_type)
     if pa.types.is_timestamp(kind):
         return TIME
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
@@ -162,7 +166,7 @@ def normalised(rows: pa.Table | pa.RecordBatch, where: str) -> Any:
     schema = plain_schema(rows.schema)
     if rows.schema.equals(schema, check_metadata=True):
         return rows
-    columns = [_cast(rows.column(index), field, where) for index, field in enumerate(schema)]
+    columns = [cast_column(rows.column(index), field, where) for index, field in enumerate(schema)]
     return type(rows).from_arrays(columns, schema=schema)
 
 
@@ -194,7 +198,12 @@ def require_distinct(names: Sequence[object], where: str) -> None:
         )
 
 
-def _cast(column: Any, field: pa.Field, where: str) -> Any:
+def cast_column(column: Any, field: pa.Field, where: str) -> Any:
+    """Return an array with the type of ``field``; times lose what is below its unit.
+
+    Raises:
+        DataError: a value does not fit the type.
+    """
     if column.type == field.type:
         return column
     try:
