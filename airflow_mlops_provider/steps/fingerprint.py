@@ -33,6 +33,7 @@ _NAN = np.uint64(0x7FF8000000000000)
 # SplitMix64: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014
 _GAMMA = 0x9E3779B97F4A7C15
 _FACTORS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+_SAMPLE = 1024
 _STREAMS = np.array([n * _GAMMA % 2**64 for n in range(1, 5)], dtype=np.uint64)
 
 
@@ -140,14 +141,20 @@ def _float_bits(column: pa.Array) -> Codes:
 
 
 def _distinct(column: pa.Array) -> Codes:
-    """Hash each distinct text, binary or decimal number once, with SipHash-2-4."""
+    """Hash texts, binaries and decimal numbers with SipHash-2-4; repeated ones only once."""
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.string())
-    encoded = column.cast(pa.binary()).dictionary_encode()
-    values = encoded.dictionary.to_numpy(zero_copy_only=False)
-    hashes: Any = pd.util.hash_array(values, categorize=False)
-    codes: Codes = hashes[_filled(encoded.indices).to_numpy()]
+    column = column.cast(pa.binary())
+    if len(column[:_SAMPLE].unique()) > _SAMPLE / 2:
+        return _siphash(pc.fill_null(column, b""))
+    encoded = column.dictionary_encode()
+    codes: Codes = _siphash(encoded.dictionary)[_filled(encoded.indices).to_numpy()]
     return codes
+
+
+def _siphash(values: pa.Array) -> Codes:
+    hashes: Any = pd.util.hash_array(values.to_numpy(zero_copy_only=False), categorize=False)
+    return hashes  # type: ignore[no-any-return]  # pandas-stubs knows no width
 
 
 def _filled(column: pa.Array) -> pa.Array:

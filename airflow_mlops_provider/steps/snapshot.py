@@ -6,7 +6,7 @@ Rows stream: they are read, narrowed, fingerprinted and written a row group at a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,9 @@ from airflow_mlops_provider.workspace import checked_name, join, store_by_conten
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.steps.card import DataCard
+
+# columns of many values give up their dictionary soon, which halves the time of writing them
+_WRITING = {"compression": "zstd", "dictionary_pagesize_limit": 1 << 16}
 
 
 def snapshot_dataset(
@@ -280,18 +283,15 @@ def _keep(tables: Iterable[pa.Table], schema: pa.Schema, target: _Target) -> Dat
     def write(uri: str) -> None:
         with (
             fsspec.open(uri, "wb") as file,
-            pq.ParquetWriter(file, schema, compression="zstd") as writer,
+            pq.ParquetWriter(file, schema, **_WRITING) as writer,
             ThreadPoolExecutor(1) as thread,
         ):
-            looking: Future[None] | None = None
-            for group in row_groups(tables):
-                if looking:
-                    looking.result()
+            for group in row_groups(tables, len(schema)):
                 looking = thread.submit(look, group)
                 writer.write_table(group, row_group_size=group.num_rows)
-            if looking is None:
-                raise _no_rows(target)
-            looking.result()
+                looking.result()
+        if not fingerprint.n_rows:
+            raise _no_rows(target)
 
     folder = join(target.workspace, "datasets", target.name)
     uri, digest = store_by_content(folder, ".parquet", write)

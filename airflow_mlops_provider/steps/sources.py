@@ -55,8 +55,8 @@ class Part:
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the rows in order, at most ``BATCH_ROWS`` at a time, in :func:`plain` types.
 
-        Parquet is read batch by batch. The types of a CSV file are known only once all of it
-        was read, so it is held in memory whole.
+        Parquet is read one row group at a time. The types of a CSV file are known only once all
+        of it was read, so it is held in memory whole.
 
         Args:
             columns: Columns to read, in this order; None reads all.
@@ -259,8 +259,10 @@ def _parquet_batches(
     names = _checked_names(parquet.schema_arrow, path).names
     wanted = names if columns is None else list(columns)
     require_columns(names, wanted, path)
-    for batch in parquet.iter_batches(BATCH_ROWS, columns=wanted):
-        yield normalised(batch.select(wanted), path)
+    for group in range(parquet.num_row_groups):
+        # asked for all groups at once, Arrow keeps what it read of the file
+        for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=wanted):
+            yield normalised(batch.select(wanted), path)
 
 
 def _csv_batches(

@@ -20,7 +20,7 @@ from airflow_mlops_provider.steps.sources import (
     require_distinct,
 )
 
-ROW_GROUP = 2 * BATCH_ROWS
+_ROWS, _CELLS = 1 << 18, 5 << 20  # of a row group: 40 MiB of numbers
 _INEXACT = (pa.ArrowException, ValueError, TypeError, OverflowError)
 
 
@@ -45,6 +45,11 @@ def as_table(rows: Any, where: str) -> pa.Table:
         )
     require_distinct(rows.column_names, where)
     return normalised(rows, where)
+
+
+def in_pieces(rows: Any) -> Iterable[Any]:
+    """Return what a function gave as an iterable of its pieces; a frame or table is one."""
+    return rows if isinstance(rows, list | tuple | Iterator) else [rows]
 
 
 def table_of_rows(names: Sequence[str], rows: Sequence[Sequence[Any]], where: str) -> pa.Table:
@@ -97,14 +102,15 @@ def conformed(rows: pa.Table | pa.RecordBatch, schema: pa.Schema, where: str) ->
     return pa.table(columns, schema=schema)
 
 
-def row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Cut tables of one schema into tables of ``ROW_GROUP`` rows, each column in one piece.
+def row_groups(tables: Iterable[pa.Table], n_columns: int) -> Iterator[pa.Table]:
+    """Cut tables of one schema into tables of equal length, each column in one piece.
 
     Parquet pages end where chunks end, so the same rows give the same file only if their
     chunks are the same, too.
     """
+    size = max(1, min(_ROWS, _CELLS // max(1, n_columns)))
     waiting: list[pa.Table] = []
-    missing = ROW_GROUP
+    missing = size
     for table in tables:
         start = 0
         while start < table.num_rows:
@@ -113,7 +119,7 @@ def row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             missing -= waiting[-1].num_rows
             if not missing:
                 yield pa.concat_tables(waiting).combine_chunks()
-                waiting, missing = [], ROW_GROUP
+                waiting, missing = [], size
     if waiting:
         yield pa.concat_tables(waiting).combine_chunks()
 
