@@ -150,6 +150,7 @@ class FeastHistoricalFeaturesOperator(FeastOperator):
                 feature_service=self.feature_service,
                 features=self.features,
             )
+            run.log_dataset(dataset, "features")
             run.log_record(dataset)
         self.log.info("Joined %d columns to %d rows", len(dataset.columns), dataset.n_rows)
         return dataset.to_xcom()
