@@ -132,7 +132,7 @@ class ValidateDataOperator(MlopsOperator):
                 "conn_id", "ValidateDataOperator", "given with a table", self.conn_id
             )
         from airflow_mlops_provider.hooks.sql import database_url
-        from airflow_mlops_provider.steps.tables import DatabaseTable
+        from airflow_mlops_provider.steps.database import DatabaseTable
 
         return DatabaseTable(database_url(self.conn_id), self.table, self.schema)
 

@@ -31,7 +31,7 @@ from airflow_mlops_provider.steps.suite_columns import (
     of_names,
 )
 from airflow_mlops_provider.steps.suites import Entry, parsed
-from airflow_mlops_provider.steps.tables import DatabaseTable
+from airflow_mlops_provider.steps.database import DatabaseTable
 from airflow_mlops_provider.workspace import join, store_by_content, write_bytes
 
 Severity = Literal["critical", "warning", "info"]

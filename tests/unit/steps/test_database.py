@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from airflow_mlops_provider.exceptions import DataError, ParameterError, ServiceError
 from airflow_mlops_provider.stack.service import free_ports
 from airflow_mlops_provider.steps.data_docs import data_docs_page
-from airflow_mlops_provider.steps.tables import DatabaseTable
+from airflow_mlops_provider.steps.database import DatabaseTable
 from airflow_mlops_provider.steps.validate import validate
 
 SECRET = "s3cr$t/word"
