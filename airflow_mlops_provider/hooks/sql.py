@@ -1,4 +1,4 @@
-"""Rows of any database that Airflow has a ``DbApiHook`` for."""
+"""Any database that Airflow has a ``DbApiHook`` for: a Connection in, rows or a URL out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from airflow_mlops_provider.exceptions import DataError, ParameterError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
     from sqlalchemy import Engine
 
 
@@ -55,9 +56,31 @@ def stream_query(
             yield table_of_rows(names, rows, where)
 
 
+def database_url(conn_id: str) -> str:
+    """Return the SQLAlchemy URL of a Connection, password and all.
+
+    Raises:
+        ParameterError: the Connection is unknown, or is none of a SQL database.
+    """
+    try:
+        url = _hook(conn_id).sqlalchemy_url
+    except NotImplementedError as error:
+        raise _no_database(conn_id, str(error)) from error
+    return str(url.render_as_string(hide_password=False))
+
+
 def _engine(conn_id: str) -> Engine:
-    from airflow.providers.common.sql.hooks.sql import DbApiHook
     from sqlalchemy.pool import NullPool
+
+    try:
+        engine: Engine = _hook(conn_id).get_sqlalchemy_engine({"poolclass": NullPool})
+    except NotImplementedError as error:
+        raise _no_database(conn_id, str(error)) from error
+    return engine
+
+
+def _hook(conn_id: str) -> DbApiHook:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
 
     try:
         hook = BaseHook.get_connection(conn_id).get_hook()
@@ -70,11 +93,7 @@ def _engine(conn_id: str) -> Engine:
         raise _no_database(conn_id, str(error)) from error
     if not isinstance(hook, DbApiHook):
         raise _no_database(conn_id, f"its hook is {type(hook).__name__}")
-    try:
-        engine: Engine = hook.get_sqlalchemy_engine({"poolclass": NullPool})
-    except NotImplementedError as error:
-        raise _no_database(conn_id, str(error)) from error
-    return engine
+    return hook
 
 
 def _no_database(conn_id: str, why: str) -> ParameterError:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import sqlalchemy as sa
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow.sdk import Connection
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.hooks.sql import stream_query
+from airflow_mlops_provider.hooks.sql import database_url, stream_query
 
 
 class SqliteHook(DbApiHook):
@@ -62,3 +64,14 @@ def test_a_connection_without_a_database_is_told(monkeypatch, connection, said):
         monkeypatch.setenv("AIRFLOW_CONN_DB", connection)
     with pytest.raises(ParameterError, match=said):
         next(stream_query("db", "SELECT 1"))
+    with pytest.raises(ParameterError, match=said):
+        database_url("db")
+
+
+def test_a_connection_gives_its_url_with_the_password(monkeypatch):
+    connection = {"conn_type": "postgres", "host": "h", "port": 5432, "login": "u"}
+    connection |= {"password": "s$c/ret", "schema": "d"}
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps(connection))
+    url = sa.make_url(database_url("warehouse"))
+    assert (url.username, url.password, url.host, url.port) == ("u", "s$c/ret", "h", 5432)
+    assert (url.get_backend_name(), url.database) == ("postgresql", "d")
