@@ -67,9 +67,10 @@ class Cells:
         return [*self.profile.levels[:TOP], "other", "unseen", "missing"]
 
     def counts(self, values: pa.Array) -> Counts:
-        """Return how many of the values fall into each cell."""
+        """Return how many of the values fall into each cell; see :meth:`places`."""
         if self.is_categorical or self._is_missing(values):
             return np.bincount(self.places(values), minlength=len(self.reference))
+        self._require_kind(values.type)
         known = numbers(values)
         known.sort()  # the search is faster in sorted values; NaN is last
         known = known[: len(known) - int(np.isnan(known).sum())]

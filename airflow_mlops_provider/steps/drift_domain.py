@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from airflow_mlops_provider.steps.drift_cells import TOP, Cells
-from airflow_mlops_provider.steps.metrics import auc_with_interval
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +41,9 @@ def domain_auc(reference: pa.Table, current: pa.Table, features: Sequence[Cells]
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
+
+    from airflow_mlops_provider.steps.metrics import auc_with_interval
 
     seen = [each for each in features if each.profile.kind != "datetime"]
     if not seen:

@@ -71,10 +71,11 @@ def read_profile(uri: str) -> DriftProfile:
     except RecordError as error:
         raise DataError(f"{uri} is broken: {error} Profile the data again.") from error
     broken = [name for name, each in profile.features.items() if not _is_whole(each, profile.n)]
-    if broken:
+    segments = [inside for values in profile.segments.values() for inside in values.values()]
+    if broken or any(inside.keys() != profile.features.keys() for inside in segments):
         raise DataError(
-            f"{uri} is broken: the counts of {broken} do not belong to their cells. "
-            "Profile the data again."
+            f"{uri} is broken: the counts of {broken or 'its segments'} do not belong to its "
+            "features. Profile the data again."
         )
     return profile
 

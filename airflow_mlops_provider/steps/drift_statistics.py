@@ -13,17 +13,20 @@ that of levels seen once (Good 1953).
 Beyond the 20th largest draw the tail is that of a gamma distribution with the draws' mean and
 variance, so that p-values do not end at one in 2,000; Benjamini-Hochberg over hundreds of
 features needs smaller ones.
+
+scipy.special does what little is needed of scipy.stats, whose import takes longer than to compare
+a hundred thousand rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial.distance import jensenshannon
-from scipy.stats import gamma
+from scipy.special import gammaincc, gammainccinv, rel_entr
 
 from airflow_mlops_provider.steps.drift_cells import TOP, Cells
 
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 _DRAWS = 2_000
 _ANCHOR = 20
+_P_ANCHOR = (1 + _ANCHOR) / (1 + _DRAWS)
 _COMPETING = 1_000
 """Levels that are ranked in each draw; the rarer ones can hardly become common by luck."""
 _SEED = 0
@@ -54,28 +58,31 @@ class Null:
             return (1 + reached) / (1 + len(self.draws))
         if self._is_constant:
             return 0.0
-        tail = self._gamma
-        return float(self._p_anchor * tail.sf(effect) / tail.sf(self.draws[-_ANCHOR]))
+        shape, scale = self._gamma
+        beyond = gammaincc(shape, effect / scale) / gammaincc(shape, self._anchor / scale)
+        return float(_P_ANCHOR * beyond)
 
     def quantile(self, p: float) -> float:
         """Return what luck exceeds with probability ``p``, at most 1 %."""
         if self._is_constant:
             return float(self.draws[-1])
-        tail = self._gamma
-        return float(tail.isf(tail.sf(self.draws[-_ANCHOR]) * p / self._p_anchor))
+        shape, scale = self._gamma
+        beyond = gammaincc(shape, self._anchor / scale) * p / _P_ANCHOR
+        return float(scale * gammainccinv(shape, beyond))
 
     @property
-    def _p_anchor(self) -> float:
-        return (1 + _ANCHOR) / (1 + len(self.draws))
+    def _anchor(self) -> float:
+        return float(self.draws[-_ANCHOR])
 
     @property
     def _is_constant(self) -> bool:
         return bool(self.draws[0] == self.draws[-1])
 
     @property
-    def _gamma(self) -> Any:
-        mean, variance = self.draws.mean(), self.draws.var()
-        return gamma(mean**2 / variance, scale=variance / mean)
+    def _gamma(self) -> tuple[float, float]:
+        """Return shape and scale."""
+        mean, variance = float(self.draws.mean()), float(self.draws.var())
+        return mean**2 / variance, variance / mean
 
 
 def psi(reference: Counts, current: Counts) -> Floats:
@@ -155,9 +162,21 @@ def _ranked(first: Counts, second: Counts, knows_all: bool) -> tuple[Counts, Cou
     )
 
 
+def adjusted(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for each other (Benjamini and Hochberg 1995)."""
+    p = np.array(p_values)
+    order = np.argsort(-p, kind="stable")
+    ranks = np.arange(len(p), 0, -1)
+    p[order] = np.minimum.accumulate(p[order] * len(p) / ranks)
+    return [float(each) for each in np.minimum(p, 1.0)]
+
+
 def jensen_shannon(reference: Counts, current: Counts) -> float:
     """Return the Jensen-Shannon distance with base 2 over the bins, in [0, 1]."""
-    return float(jensenshannon(reference, current, base=2))
+    p, q = reference / reference.sum(), current / current.sum()
+    middle = (p + q) / 2
+    divergence = (rel_entr(p, middle) + rel_entr(q, middle)).sum() / 2
+    return float(np.sqrt(max(divergence, 0.0) / np.log(2)))
 
 
 def kolmogorov_smirnov(reference: Counts, current: Counts) -> float | None:

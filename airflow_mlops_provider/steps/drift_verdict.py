@@ -14,11 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy.stats import false_discovery_control
 
 from airflow_mlops_provider.records import FeatureDrift, SegmentDrift
 from airflow_mlops_provider.steps.drift_statistics import (
     Null,
+    adjusted,
     jensen_shannon,
     kolmogorov_smirnov,
     null_of,
@@ -79,11 +79,9 @@ def measured(feature: Cells, current: Counts) -> FeatureDrift:
 
 def judged(features: Sequence[FeatureDrift]) -> list[FeatureDrift]:
     """Adjust the p-values for each other (Benjamini-Hochberg), and the statuses to them."""
-    p_values = [each.p_value for each in features if each.p_value is not None]
-    adjusted = iter(false_discovery_control(p_values) if p_values else [])
+    p_values = iter(adjusted([each.p_value for each in features if each.p_value is not None]))
     return [
-        each if each.p_value is None else _with_p_value(each, float(next(adjusted)))
-        for each in features
+        each if each.p_value is None else _with_p_value(each, next(p_values)) for each in features
     ]
 
 
