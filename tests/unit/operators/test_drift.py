@@ -17,6 +17,7 @@ STABLE = DriftReport(
     share_drifted=0.1,
     n_reference=1000,
     n_current=1000,
+    n_features=10,
 )
 
 

@@ -65,11 +65,18 @@ def test_a_shortened_report_keeps_the_drifted_features_only():
     features = [
         FeatureDrift(
             feature=f"x{i}",
+            kind="numeric",
             status="drifted" if i % 2 else "stable",
+            level=None,
+            n=1000,
             psi=0.3,
             threshold=0.1,
             p_value=0.0,
+            ks=0.2,
+            wasserstein=0.5,
+            js=0.2,
             null_rate_delta=0.0,
+            unseen_rate=None,
         )
         for i in range(100)
     ]
@@ -80,6 +87,7 @@ def test_a_shortened_report_keeps_the_drifted_features_only():
         share_drifted=0.5,
         n_reference=1,
         n_current=1,
+        n_features=100,
         features=features,
     )
     short = shortened(replace(REPORT, drift=drift))
