@@ -60,5 +60,12 @@ def evidently_page(
             f"None of the columns {chosen} has values on both sides, so that Evidently has nothing "
             "to compare. Use renderer='html'."
         )
-    snapshot = Report([DataDriftPreset(drift_share=max_share)]).run(newer[told], reference[told])
+    report = Report([DataDriftPreset(drift_share=max_share)])
+    snapshot = report.run(_without_zones(newer[told]), _without_zones(reference[told]))
     return str(snapshot.get_html_str(as_iframe=False))
+
+
+def _without_zones(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return times without their zone, which is UTC and which Evidently warns of."""
+    zoned = frame.select_dtypes("datetimetz")
+    return frame.assign(**{str(name): zoned[name].dt.tz_localize(None) for name in zoned})

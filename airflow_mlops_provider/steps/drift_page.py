@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ticker import PercentFormatter
 
 from airflow_mlops_provider.steps.pages import render_page
 
@@ -20,27 +21,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from airflow_mlops_provider.records import DriftReport, FeatureDrift
-    from airflow_mlops_provider.steps.drift import Comparison, Counts, Evidence
+    from airflow_mlops_provider.steps.drift import Comparison, Evidence
 
 MAX_PICTURES = 30
 _MAX_LABEL = 28
-_MAX_BINS = 40
 _FONT = "DejaVu Sans"  # comes with matplotlib
 _SIDES = {"reference": "#9fb3c8", "current": "#d64545"}
 _INK, _SOFT, _LINE = "#1f2933", "#616e7c", "#e4e7eb"
 
 
 def pictures(comparison: Comparison) -> dict[str, bytes]:
-    """Draw the features that drifted, at most 30, those that moved most first.
+    """Draw the features that drifted, at most 30, in their order: those that moved most first.
 
     Returns:
         Feature name to PNG: the share of rows in each bin, reference against current.
     """
     drifted = [each for each in comparison.report.features if each.status == "drifted"]
-    drawn = [each for each in _most_moved_first(drifted) if each.feature in comparison.evidence]
     return {
         each.feature: _picture(each, comparison.evidence[each.feature])
-        for each in drawn[:MAX_PICTURES]
+        for each in drifted[:MAX_PICTURES]
     }
 
 
@@ -66,7 +65,6 @@ def drift_page(
     return render_page(
         "drift_report.html",
         report=report,
-        features=_most_moved_first(report.features),
         pictures=pictures,
         name=name,
         max_share=max_share,
@@ -76,16 +74,11 @@ def drift_page(
     )
 
 
-def _most_moved_first(features: list[FeatureDrift]) -> list[FeatureDrift]:
-    return sorted(features, key=lambda each: (each.status != "drifted", -(each.psi or 0)))
-
-
 def _picture(feature: FeatureDrift, evidence: Evidence) -> bytes:
-    labels, sides = _fewer_bins(evidence)
-    figure = Figure(figsize=(5.8, 1.3 + 0.3 * len(labels)), dpi=130, layout="constrained")
+    figure = Figure(figsize=(5.8, 1.3 + 0.3 * len(evidence.labels)), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    _draw_bars(axes, labels, sides)
+    _draw_bars(axes, evidence)
     title = f"{_plain(feature.feature, 40)}   PSI {feature.psi or 0:.2f}"
     heading = figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=11)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
@@ -97,34 +90,27 @@ def _picture(feature: FeatureDrift, evidence: Evidence) -> bytes:
     return target.getvalue()
 
 
-def _draw_bars(axes: Axes, labels: list[str], sides: list[NDArray[np.float64]]) -> None:
+def _draw_bars(axes: Axes, evidence: Evidence) -> None:
     """Draw two bars a bin, one bin a line; the last one, of missing values, stands apart."""
-    place = np.arange(len(labels), dtype=float)
+    place = np.arange(len(evidence.labels), dtype=float)
     place[-1] += 0.5
+    sides = (_shares(evidence.reference), _shares(evidence.current))
     for offset, shares, (label, color) in zip((-0.19, 0.19), sides, _SIDES.items(), strict=True):
         axes.barh(place + offset, shares, height=0.36, color=color, label=label)
     axes.axhline(place[-1] - 0.75, color=_SOFT, linewidth=0.6, linestyle=":")
-    axes.set_yticks(place, [_plain(label) for label in labels])
+    axes.set_yticks(place, [_plain(label) for label in evidence.labels])
     axes.invert_yaxis()
     axes.margins(y=0.02)
     axes.set_xlim(left=0)
     axes.set_xlabel("share of rows", color=_SOFT)
-    axes.xaxis.set_major_formatter("{x:.0%}")
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.tick_params(colors=_INK, length=0)
     axes.grid(axis="x", color=_LINE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
 
 
-def _fewer_bins(evidence: Evidence) -> tuple[list[str], list[NDArray[np.float64]]]:
-    """Return labels and the shares of both sides; beyond 40 bins, the fullest are shown."""
-    sides = [_shares(evidence.reference), _shares(evidence.current)]
-    fullest = np.argsort(-np.maximum(*sides)[:-1], kind="stable")[: _MAX_BINS - 1]
-    shown = [*sorted(fullest.tolist()), len(evidence.labels) - 1]
-    return [evidence.labels[place] for place in shown], [side[shown] for side in sides]
-
-
-def _shares(counts: Counts) -> NDArray[np.float64]:
+def _shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     shares: NDArray[np.float64] = counts / max(1, counts.sum())
     return shares
 

@@ -25,6 +25,7 @@ def frame():
             "origin": rng.choice(["EWR", "JFK", None], ROWS),
             "late": pd.array(rng.choice([True, False], ROWS), dtype="boolean"),
             "gust": np.full(ROWS, np.nan),
+            "time": pd.date_range("2013-01-01", periods=ROWS, freq="h", tz="UTC"),
         }
     )
 
@@ -32,9 +33,10 @@ def frame():
 @pytest.fixture
 def profile(frame, workspace):
     dataset = write_dataset(frame, "flights", workspace, "test")
-    return profile_dataset(dataset, None, workspace, sample_rows=500)
+    return profile_dataset(dataset, [*frame], workspace, sample_rows=500)
 
 
+@pytest.mark.filterwarnings("error:Converting to Period")
 def test_the_page_is_whole_and_no_connection_is_opened(frame, profile, monkeypatch):
     def refuse(*_):
         raise AssertionError("a connection was opened")
