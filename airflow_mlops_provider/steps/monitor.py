@@ -215,7 +215,7 @@ def _drift(
     names = ", ".join(drifted[:_SHOWN]) + (", ..." if len(drifted) > _SHOWN else "")
     reason = (
         f"The inputs are {report.verdict.replace('_', ' ')}: {len(drifted)} of "
-        f"{len(report.features)} features drifted{f' ({names})' if drifted else ''} on "
+        f"{report.n_features} features drifted{f' ({names})' if drifted else ''} on "
         f"{report.n_current} predictions against {report.n_reference} training rows."
     )
     return report, _Finding(reason, "drift" if report.verdict == "drifted" else None)

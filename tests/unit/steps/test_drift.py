@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.steps.drift import detect_drift, profile_dataset, psi
+from airflow_mlops_provider.steps.drift import detect_drift, profile_dataset
+from airflow_mlops_provider.steps.drift_statistics import psi
 from airflow_mlops_provider.steps.snapshot import write_dataset
 from airflow_mlops_provider.workspace import read_json
 
