@@ -91,7 +91,8 @@ class DetectDriftOperator(MlopsOperator):
         profile_uri: What ``ProfileDatasetOperator`` gave.
         columns: Features to look at; by default all of the profile.
         max_share: Share of drifted features from which on the data drifted.
-        weights: Feature name to its weight in that share; by default all weigh the same.
+        weights: Feature name to its weight in that share, where features that are not named
+            then count nothing; by default all weigh the same.
         domain_classifier: Also train a classifier that tells new rows from reference rows; the
             profile has to have a sample.
         consecutive: From so many drifted windows in a row on, retraining is asked for.

@@ -62,7 +62,7 @@ def check_drift(
         checked_at: The time of the check.
         columns: Features to look at; None means all of the profile.
         max_share: From this share of drifted features on, the dataset drifted.
-        weights: Feature name to its importance.
+        weights: Feature name to its weight in that share; None weighs all the same.
         domain_classifier: Whether to train a classifier that tells new rows from old.
         consecutive: From so many drifted windows in a row on, retraining is asked for.
         renderer: ``html``, or ``evidently`` for a page of that package, which concludes from
