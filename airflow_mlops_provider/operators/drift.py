@@ -59,7 +59,7 @@ class ProfileDatasetOperator(MlopsOperator):
 
     def execute(self, context: Context) -> dict[str, str]:
         """Write profile and suite to the workspace."""
-        from airflow_mlops_provider.steps.reference import keep_reference, log_reference
+        from airflow_mlops_provider.steps.profile import keep_reference, log_reference
 
         with self.tracked_run(context) as run:
             reference = keep_reference(

@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_mlops_provider.links import DriftReportLink
 from airflow_mlops_provider.operators.drift import DetectDriftOperator, ProfileDatasetOperator
-from airflow_mlops_provider.steps import drift_check, reference
+from airflow_mlops_provider.steps import drift_check, profile
 from airflow_mlops_provider.steps.drift_check import DriftCheck
 from tests.drift_reports import drift_report, feature_drift
 
@@ -41,7 +41,7 @@ def detect(context, run, workspace):
 
 
 def test_profile_and_suite_are_handed_over_under_their_names(context, run, dataset):
-    kept = reference.Reference("/w/p.json", "/w/s.yaml", "name: flights")
+    kept = profile.Reference("/w/p.json", "/w/s.yaml", "name: flights")
     operator = ProfileDatasetOperator(
         task_id="t",
         dataset=dataset.to_xcom(),
@@ -51,7 +51,7 @@ def test_profile_and_suite_are_handed_over_under_their_names(context, run, datas
         suite_name="baseline",
         workspace="/w",
     )
-    with patch.object(reference, "keep_reference", return_value=kept) as step:
+    with patch.object(profile, "keep_reference", return_value=kept) as step:
         uris = operator.execute(context)
     assert uris == {"profile_uri": "/w/p.json", "suite_uri": "/w/s.yaml"}
     step.assert_called_once_with(

@@ -4,7 +4,7 @@ import pandas as pd
 import yaml
 
 from airflow_mlops_provider.steps.drift import reference_sample
-from airflow_mlops_provider.steps.reference import keep_reference, log_reference
+from airflow_mlops_provider.steps.profile import keep_reference, log_reference
 from airflow_mlops_provider.steps.validate import load_suite
 
 
