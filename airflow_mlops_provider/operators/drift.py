@@ -117,7 +117,7 @@ class DetectDriftOperator(MlopsOperator):
         "name",
         "renderer",
     )
-    operator_extra_links = (*MlopsOperator.operator_extra_links, DriftReportLink())
+    operator_extra_links: Any = (*MlopsOperator.operator_extra_links, DriftReportLink())
 
     def __init__(
         self,
