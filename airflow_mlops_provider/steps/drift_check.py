@@ -101,11 +101,6 @@ def check_drift(
     return DriftCheck(name, report, page or ours, drawn)
 
 
-def outcome_of(report: DriftReport) -> str:
-    """Return ``retrain``, or else the verdict: drift that did not last is ``drifted``."""
-    return "retrain" if report.retrain else report.verdict
-
-
 def log_check(run: TaskRun, check: DriftCheck) -> None:
     """Keep record, figures, page and pictures in the MLflow run of the task."""
     run.log_record(check.report)

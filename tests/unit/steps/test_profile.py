@@ -5,7 +5,7 @@ import yaml
 
 from airflow_mlops_provider.steps.drift import reference_sample
 from airflow_mlops_provider.steps.profile import keep_reference, log_reference
-from airflow_mlops_provider.steps.validate import load_suite
+from airflow_mlops_provider.steps.suites import load_suite
 
 
 def test_profile_and_suite_are_kept_by_content(dataset, workspace):
