@@ -10,6 +10,7 @@ from airflow_mlops_provider.assets import drift_asset
 from airflow_mlops_provider.exceptions import ParameterError
 from airflow_mlops_provider.links import DriftReportLink
 from airflow_mlops_provider.operators.base import MlopsOperator
+from airflow_mlops_provider.operators.branch import BranchOnOutcome
 from airflow_mlops_provider.records import DatasetRef
 
 if TYPE_CHECKING:
@@ -196,3 +197,26 @@ class DetectDriftOperator(MlopsOperator):
         """Return what every attempt of the task sees alike."""
         known = current.window_end if isinstance(current, DatasetRef) else None
         return str(self.window or known or context["dag_run"].run_after)
+
+
+class DetectDriftBranchOperator(BranchOnOutcome, DetectDriftOperator):
+    """Compare data with a profile, and go on with the tasks that belong to the outcome.
+
+    ``retrain``: drifted for ``consecutive`` windows in a row; ``drifted``: not for so many yet;
+    ``stable``; ``insufficient_data``. See ``DetectDriftOperator`` for the other arguments.
+
+    Args:
+        follow: Outcome to the id or ids of tasks or task groups directly downstream; within a
+            task group its own come first.
+    """
+
+    template_fields: Sequence[str] = (*DetectDriftOperator.template_fields, "follow")
+    outcomes = ("retrain", "drifted", "stable", "insufficient_data")
+
+    def __init__(self, *, follow: Mapping[str, str | Sequence[str]], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.follow = follow
+
+    def outcome_of(self, record: Mapping[str, Any]) -> str:
+        """Return ``retrain``, or else the verdict."""
+        return "retrain" if record["retrain"] else str(record["verdict"])

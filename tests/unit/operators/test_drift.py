@@ -4,11 +4,15 @@ from datetime import UTC, datetime
 from unittest.mock import MagicMock, patch
 
 import pytest
-from airflow.sdk import Asset, AssetAlias
+from airflow.sdk import DAG, Asset, AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_mlops_provider.links import DriftReportLink
-from airflow_mlops_provider.operators.drift import DetectDriftOperator, ProfileDatasetOperator
+from airflow_mlops_provider.operators.drift import (
+    DetectDriftBranchOperator,
+    DetectDriftOperator,
+    ProfileDatasetOperator,
+)
 from airflow_mlops_provider.steps import drift_check, profile
 from airflow_mlops_provider.steps.drift_check import DriftCheck
 from tests.drift_reports import drift_report, feature_drift
@@ -153,3 +157,22 @@ def test_only_enough_drift_in_a_row_is_told(detect, context, dataset, retrain):
     (call,) = add.call_args_list
     assert call.args == (Asset("mlops-drift://flights"),)
     assert [each["feature"] for each in call.kwargs["extra"]["features"]] == ["origin"]
+
+
+@pytest.mark.parametrize("verdict", ["drifted", "stable", "insufficient_data", "retrain"])
+def test_only_the_tasks_of_the_outcome_are_followed(context, run, dataset, verdict):
+    retrain = verdict == "retrain"
+    report = drift_report("drifted" if retrain else verdict, retrain=retrain)
+    with DAG("d"):
+        follow = {each: f"on_{each}" for each in DetectDriftBranchOperator.outcomes}
+        detect = DetectDriftBranchOperator(
+            task_id="t", dataset=dataset.to_xcom(), profile_uri="/w/p.json", follow=follow
+        )
+        detect >> [BaseOperator(task_id=task) for task in follow.values()]
+    check = DriftCheck("flights", report, "<html>", {})
+    with (
+        patch.object(drift_check, "check_drift", return_value=check),
+        patch.object(detect, "do_branch") as branch,
+    ):
+        assert detect.execute(context) == report.to_xcom()
+    branch.assert_called_once_with(context, [f"on_{verdict}"])
