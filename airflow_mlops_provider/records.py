@@ -112,8 +112,14 @@ class ValidationReport(Record):
     suite: str
     outcome: Literal["passed", "warn", "retrain", "stop"]
     n_expectations: int
+    n_failed: int = 0
+    """Expectations that did not hold."""
+    n_errored: int = 0
+    """Expectations that could not be evaluated on this data; they count for the outcome too."""
     failures: list[ExpectationResult] = field(default_factory=list)
+    """At most 50 of both, the most severe first."""
     report_uri: str | None = None
+    """JSON with this report and the results of all expectations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

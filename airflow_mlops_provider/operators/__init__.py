@@ -32,7 +32,10 @@ from airflow_mlops_provider.operators.rollout import CanaryRolloutOperator
 from airflow_mlops_provider.operators.snapshot import SnapshotDatasetOperator
 from airflow_mlops_provider.operators.split import SplitDatasetOperator
 from airflow_mlops_provider.operators.train import TrainModelOperator, TuneModelOperator
-from airflow_mlops_provider.operators.validate import ValidateDataOperator
+from airflow_mlops_provider.operators.validate import (
+    ValidateDataBranchOperator,
+    ValidateDataOperator,
+)
 
 __all__ = [
     "BatchPredictOperator",
@@ -58,6 +61,7 @@ __all__ = [
     "TrainModelOperator",
     "TuneModelOperator",
     "UndeployModelOperator",
+    "ValidateDataBranchOperator",
     "ValidateDataOperator",
     "ValidateModelOperator",
 ]
