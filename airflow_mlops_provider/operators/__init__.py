@@ -1,7 +1,11 @@
 """One file per step: build the hook, call the step, log once, return the record."""
 
 from airflow_mlops_provider.operators.deploy import DeployModelOperator, UndeployModelOperator
-from airflow_mlops_provider.operators.drift import DetectDriftOperator, ProfileDatasetOperator
+from airflow_mlops_provider.operators.drift import (
+    DetectDriftBranchOperator,
+    DetectDriftOperator,
+    ProfileDatasetOperator,
+)
 from airflow_mlops_provider.operators.evaluate import EvaluateModelOperator
 from airflow_mlops_provider.operators.features import (
     FeastApplyOperator,
@@ -38,6 +42,7 @@ __all__ = [
     "CanaryRolloutOperator",
     "CompactPredictionLogOperator",
     "DeployModelOperator",
+    "DetectDriftBranchOperator",
     "DetectDriftOperator",
     "EvaluateModelOperator",
     "FeastApplyOperator",
