@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import AssetAlias, BaseOperator
+from airflow.sdk import AssetAlias, BaseOperator, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_mlops_provider.exceptions import PermanentError
@@ -42,7 +42,7 @@ class MlopsOperator(BaseOperator):
         "workspace",
     )
     template_fields: Sequence[str] = shared_template_fields
-    operator_extra_links = (MlflowRunLink(),)
+    operator_extra_links: Collection[BaseOperatorLink] = (MlflowRunLink(),)
     ui_color = "#e8f4fa"
 
     def __init__(

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk.exceptions import AirflowSkipException
+
 from airflow_mlops_provider.assets import drift_asset
 from airflow_mlops_provider.exceptions import ParameterError
 from airflow_mlops_provider.links import DriftReportLink
 from airflow_mlops_provider.operators.base import MlopsOperator
 from airflow_mlops_provider.operators.branch import BranchOnOutcome
-from airflow_mlops_provider.records import DatasetRef
+from airflow_mlops_provider.records import DatasetRef, ModelVersionRef
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -90,6 +92,7 @@ class DetectDriftOperator(MlopsOperator):
         dataset: The ``DatasetRef`` of the newer rows.
         source: Path, glob or fsspec URI of Parquet or CSV files to look at instead.
         profile_uri: What ``ProfileDatasetOperator`` gave.
+        model_version: The ``ModelVersionRef`` whose profile to use instead: what it learned from.
         columns: Features to look at; by default all of the profile.
         max_share: Share of drifted features from which on the data drifted.
         weights: Feature name to its weight in that share, where features that are not named
@@ -98,8 +101,8 @@ class DetectDriftOperator(MlopsOperator):
             profile has to have a sample.
         consecutive: From so many drifted windows in a row on, retraining is asked for.
         window: End of the window, ISO 8601, by which windows are in order and a retry replaces
-            its check; by default the end of the run's data interval, or the dataset's
-            ``window_end``, or the time the run was due.
+            its check; by default the dataset's ``window_end``, or the end of the run's data
+            interval, or the time the run was due.
         name: What the windows are windows of, also in the asset; by default the dataset's name.
         renderer: ``html``, or ``evidently`` for a page of that package instead of ours.
     """
@@ -109,6 +112,7 @@ class DetectDriftOperator(MlopsOperator):
         "dataset",
         "source",
         "profile_uri",
+        "model_version",
         "columns",
         "max_share",
         "weights",
@@ -118,12 +122,13 @@ class DetectDriftOperator(MlopsOperator):
         "name",
         "renderer",
     )
-    operator_extra_links: Any = (*MlopsOperator.operator_extra_links, DriftReportLink())
+    operator_extra_links = (*MlopsOperator.operator_extra_links, DriftReportLink())
 
     def __init__(
         self,
         *,
-        profile_uri: str,
+        profile_uri: str | None = None,
+        model_version: Any = None,
         dataset: Any = None,
         source: str | None = None,
         columns: Sequence[str] | None = None,
@@ -131,13 +136,14 @@ class DetectDriftOperator(MlopsOperator):
         weights: Mapping[str, float] | None = None,
         domain_classifier: bool = False,
         consecutive: int = 2,
-        window: str = "{{ data_interval_end | default('', true) }}",
+        window: str | None = None,
         name: str | None = None,
         renderer: str = "html",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.profile_uri = profile_uri
+        self.model_version = model_version
         self.dataset = dataset
         self.source = source
         self.columns = columns
@@ -159,7 +165,7 @@ class DetectDriftOperator(MlopsOperator):
             current = self._current()
             check = check_drift(
                 current,
-                self.profile_uri,
+                self._profile(),
                 columns=self.columns,
                 max_share=float(self.max_share),
                 weights=self.weights,
@@ -193,10 +199,29 @@ class DetectDriftOperator(MlopsOperator):
             )
         return self.source or DatasetRef.from_xcom(self.dataset)
 
+    def _profile(self) -> str:
+        if bool(self.profile_uri) == bool(self.model_version):
+            raise ParameterError(
+                "DetectDriftOperator needs exactly one of profile_uri and model_version. Got "
+                f"{self.profile_uri!r} and {self.model_version!r}; give one."
+            )
+        if self.profile_uri:
+            return self.profile_uri
+        from airflow_mlops_provider.steps.register import promise_of
+
+        version = ModelVersionRef.from_xcom(self.model_version)
+        profile = promise_of(version).profile_uri
+        if profile is None:
+            raise AirflowSkipException(
+                f"{version.model_uri} was registered without a profile: nothing to compare with."
+            )
+        return profile
+
     def _window_end(self, current: DatasetRef | str, context: Context) -> str:
         """Return what every attempt of the task sees alike."""
         known = current.window_end if isinstance(current, DatasetRef) else None
-        return str(self.window or known or context["dag_run"].run_after)
+        run = context["dag_run"]
+        return str(self.window or known or run.data_interval_end or run.run_after)
 
 
 class DetectDriftBranchOperator(BranchOnOutcome, DetectDriftOperator):

@@ -75,7 +75,7 @@ class SnapshotDatasetOperator(MlopsOperator):
         "table_options": "json",
         "op_kwargs": "py",
     }
-    operator_extra_links = (  # type: ignore[assignment]  # one button more than the base has
+    operator_extra_links = (
         *MlopsOperator.operator_extra_links,
         DataCardLink(),
     )

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk.exceptions import AirflowSkipException
+
 from airflow_mlops_provider.exceptions import ParameterError, SchemaSkewError
 from airflow_mlops_provider.links import DataDocsLink
 from airflow_mlops_provider.operators.base import MlopsOperator
 from airflow_mlops_provider.operators.branch import BranchOnOutcome
 from airflow_mlops_provider.records import (
     DatasetRef,
+    ModelVersionRef,
     PredictionBatchRef,
     Record,
     ValidationReport,
@@ -33,14 +36,17 @@ class ValidateDataOperator(MlopsOperator):
     Args:
         suite: Path or fsspec URI of a suite in YAML or JSON, a dict, a ``gx.ExpectationSuite``, a
             list of expectation objects, or a function that returns one of these. A function lets
-            the DAG file do without importing Great Expectations, which takes seconds.
+            the DAG file do without importing Great Expectations, which takes seconds. By default
+            the suite of ``model_version``.
+        model_version: The ``ModelVersionRef`` whose suite to use: what it learned from. The task
+            skips itself if the version was registered without one.
         dataset: A ``DatasetRef``.
         source: Path, glob, folder or fsspec URI of Parquet or CSV files.
         table: Name of a table, validated where it lies, by SQL.
         schema: Schema of the table.
         conn_id: Connection of the table's database.
         predictions: A ``PredictionBatchRef``: its live, answered inputs are validated with the
-            part of the suite that speaks of them.
+            part of the suite that speaks of them. The task skips itself if there are none.
         columns: Use the part of the suite that needs no other columns: the features of a model,
             say. None uses all of it.
     """
@@ -48,6 +54,7 @@ class ValidateDataOperator(MlopsOperator):
     template_fields: Sequence[str] = (
         *MlopsOperator.shared_template_fields,
         "suite",
+        "model_version",
         "dataset",
         "source",
         "table",
@@ -56,12 +63,13 @@ class ValidateDataOperator(MlopsOperator):
         "predictions",
         "columns",
     )
-    operator_extra_links: Any = (*MlopsOperator.operator_extra_links, DataDocsLink())
+    operator_extra_links = (*MlopsOperator.operator_extra_links, DataDocsLink())
 
     def __init__(
         self,
         *,
-        suite: Any,
+        suite: Any = None,
+        model_version: Any = None,
         dataset: Any = None,
         source: str | None = None,
         table: str | None = None,
@@ -73,6 +81,7 @@ class ValidateDataOperator(MlopsOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.suite = suite
+        self.model_version = model_version
         self.dataset = dataset
         self.source = source
         self.table = table
@@ -89,7 +98,7 @@ class ValidateDataOperator(MlopsOperator):
 
         with self.tracked_run(context) as run:
             data = self._data()
-            suite = load_suite(self.suite)
+            suite = load_suite(self._suite())
             validation = validate(
                 data,
                 suite,
@@ -112,6 +121,25 @@ class ValidateDataOperator(MlopsOperator):
     def _fails_on(self, outcome: str) -> bool:
         return outcome == "stop"
 
+    def _suite(self) -> Any:
+        """Return the suite as it was given, or where that of the model version lies."""
+        if (self.suite is None) == (self.model_version is None):
+            raise ParameterError(
+                "ValidateDataOperator needs exactly one of suite and model_version. Got "
+                f"{self.suite!r} and {self.model_version!r}; give one."
+            )
+        if self.suite is not None:
+            return self.suite
+        from airflow_mlops_provider.steps.register import promise_of
+
+        version = ModelVersionRef.from_xcom(self.model_version)
+        suite = promise_of(version).suite_uri
+        if suite is None:
+            raise AirflowSkipException(
+                f"{version.model_uri} was registered without a suite: nothing to validate by."
+            )
+        return suite
+
     def _data(self) -> Any:
         """Return what is to be validated, as the step takes it."""
         given = [name for name in _DATA if getattr(self, name) is not None]
@@ -126,7 +154,10 @@ class ValidateDataOperator(MlopsOperator):
                 "predictions": PredictionBatchRef,
             }
             value = getattr(self, given[0])
-            return records[given[0]].from_xcom(value) if given[0] in records else value
+            data = records[given[0]].from_xcom(value) if given[0] in records else value
+            if isinstance(data, PredictionBatchRef) and not data.n_rows:
+                raise AirflowSkipException(f"{data.uri} has no predictions to validate.")
+            return data
         if self.conn_id is None:
             raise ParameterError.of(
                 "conn_id", "ValidateDataOperator", "given with a table", self.conn_id

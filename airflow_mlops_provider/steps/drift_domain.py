@@ -41,7 +41,7 @@ def domain_auc(reference: pa.Table, current: pa.Table, features: Sequence[Cells]
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
+    from threadpoolctl import threadpool_limits
 
     from airflow_mlops_provider.steps.metrics import auc_with_interval
 
