@@ -26,7 +26,8 @@ OURS = """
 import sys, tempfile
 import pyarrow.parquet as pq
 from airflow_mlops_provider.records import DatasetRef
-from airflow_mlops_provider.steps.drift import detect_drift, profile_dataset
+from airflow_mlops_provider.steps.drift.compare import detect_drift
+from airflow_mlops_provider.steps.drift.reference import profile_dataset
 
 reference, current = sys.argv[1:]
 ref = DatasetRef(

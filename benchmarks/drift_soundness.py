@@ -23,11 +23,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import beta
 
-from airflow_mlops_provider.steps.drift import detect_drift, profile_dataset
-from airflow_mlops_provider.steps.drift_cells import Cells
-from airflow_mlops_provider.steps.drift_profile import FeatureProfile
-from airflow_mlops_provider.steps.drift_statistics import psi
-from airflow_mlops_provider.steps.drift_verdict import Rule, judged, measured, verdict_on
+from airflow_mlops_provider.steps.drift.cells import Cells
+from airflow_mlops_provider.steps.drift.compare import detect_drift
+from airflow_mlops_provider.steps.drift.profile import FeatureProfile
+from airflow_mlops_provider.steps.drift.reference import profile_dataset
+from airflow_mlops_provider.steps.drift.statistics import psi
+from airflow_mlops_provider.steps.drift.verdict import Rule, judged, measured, verdict_on
 from airflow_mlops_provider.steps.snapshot import write_dataset
 from benchmarks import Measure
 

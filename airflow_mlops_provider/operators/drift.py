@@ -157,7 +157,7 @@ class DetectDriftOperator(MlopsOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Compare, keep what a person looks at, and tell the DAGs that wait for drift."""
-        from airflow_mlops_provider.steps.drift_check import PAGE, check_drift, log_check
+        from airflow_mlops_provider.steps.drift.check import PAGE, check_drift, log_check
         from airflow_mlops_provider.steps.reports import shortened_drift
 
         with self.tracked_run(context) as run:

@@ -23,7 +23,7 @@ from airflow_mlops_provider.records import (
     MonitoringReport,
     PredictionBatchRef,
 )
-from airflow_mlops_provider.steps.drift import detect_drift
+from airflow_mlops_provider.steps.drift.compare import detect_drift
 from airflow_mlops_provider.steps.metrics import auc_with_interval
 from airflow_mlops_provider.steps.prediction_log import INPUT
 from airflow_mlops_provider.steps.readable import readable

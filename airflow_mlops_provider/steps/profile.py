@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_mlops_provider.steps.baseline import infer_suite, suite_yaml
-from airflow_mlops_provider.steps.drift import profile_dataset
+from airflow_mlops_provider.steps.drift.reference import profile_dataset
 from airflow_mlops_provider.workspace import join, store_by_content, write_bytes
 
 if TYPE_CHECKING:

@@ -49,7 +49,7 @@ class DataDriftTrigger(BaseTrigger):
 
 def look(workspace: str, name: str, since: str | None) -> dict[str, Any] | None:
     """Return the newest check if it asks for retraining, as tasks hand it over."""
-    from airflow_mlops_provider.steps.drift_history import find_drift
+    from airflow_mlops_provider.steps.drift.history import find_drift
 
     report = find_drift(workspace, name, newer_than=since)
     return report.to_xcom() if report else None

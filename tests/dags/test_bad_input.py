@@ -42,7 +42,7 @@ from airflow_mlops_provider.operators import (
 )
 from airflow_mlops_provider.records import ModelRef, ModelVersionRef, PredictionBatchRef
 from airflow_mlops_provider.stack.service import free_ports
-from airflow_mlops_provider.steps.drift import profile_dataset
+from airflow_mlops_provider.steps.drift.reference import profile_dataset
 from airflow_mlops_provider.steps.features import apply_features
 from airflow_mlops_provider.steps.snapshot import write_dataset
 

@@ -8,7 +8,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 from airflow_mlops_provider.hooks.feast import FeastHook
-from airflow_mlops_provider.steps.drift import detect_drift, profile_dataset
+from airflow_mlops_provider.steps.drift.compare import detect_drift
+from airflow_mlops_provider.steps.drift.reference import profile_dataset
 from airflow_mlops_provider.steps.features import apply_features, historical_features
 from airflow_mlops_provider.steps.snapshot import read_dataset, snapshot_dataset, write_dataset
 from airflow_mlops_provider.steps.suites import load_suite

@@ -5,7 +5,7 @@ from unittest.mock import MagicMock, patch
 
 import pytest
 from airflow.sdk import DAG, Asset, AssetAlias, BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_mlops_provider.links import DriftReportLink
 from airflow_mlops_provider.operators.drift import (
@@ -13,29 +13,29 @@ from airflow_mlops_provider.operators.drift import (
     DetectDriftOperator,
     ProfileDatasetOperator,
 )
-from airflow_mlops_provider.steps import drift_check, profile
-from airflow_mlops_provider.steps.drift_check import DriftCheck
+from airflow_mlops_provider.records import ModelVersionRef
+from airflow_mlops_provider.steps import profile
+from airflow_mlops_provider.steps.drift import check as drift_check
+from airflow_mlops_provider.steps.drift.check import DriftCheck
 from tests.drift_reports import drift_report, feature_drift
 
 
 @pytest.fixture(autouse=True)
 def due(context):
-    context["dag_run"] = MagicMock(run_after=datetime(2013, 7, 4, tzinfo=UTC))
+    context["dag_run"] = MagicMock(
+        data_interval_end=None, run_after=datetime(2013, 7, 4, tzinfo=UTC)
+    )
 
 
 @pytest.fixture
 def detect(context, run, workspace):
     """Run the operator on a comparison that is given."""
 
-    def execute(report, window="2013-07-01", **arguments):
+    def execute(report, **arguments):
         check = DriftCheck("flights", report, "<html>", {"origin": b"png"})
+        given = {"profile_uri": "/w/p.json", "window": "2013-07-01", **arguments}
         operator = DetectDriftOperator(
-            task_id="t",
-            profile_uri="/w/p.json",
-            workspace=workspace,
-            window=window,
-            outlets=[AssetAlias("drift")],
-            **arguments,
+            task_id="t", workspace=workspace, outlets=[AssetAlias("drift")], **given
         )
         with patch.object(drift_check, "check_drift", return_value=check) as step:
             assert operator.execute(context) == report.to_xcom()
@@ -111,26 +111,47 @@ def test_either_a_dataset_or_files(context, run, arguments):
 
 
 @pytest.mark.parametrize(
-    ("interval", "window_end", "window"),
+    ("interval_end", "window_end", "window"),
     [
-        ({"data_interval_end": datetime(2013, 7, 1, tzinfo=UTC)}, "2013-07-02", "2013-07-01"),
-        ({}, "2013-07-02", "2013-07-02"),
-        ({}, None, "2013-07-04"),
+        (datetime(2013, 7, 1, tzinfo=UTC), "2013-07-02", "2013-07-02"),
+        (datetime(2013, 7, 1, tzinfo=UTC), None, "2013-07-01"),
+        (None, None, "2013-07-04"),
     ],
 )
 def test_the_window_is_what_each_attempt_sees_alike(
-    context, run, dataset, interval, window_end, window
+    detect, context, dataset, interval_end, window_end, window
 ):
-    operator = DetectDriftOperator(
-        task_id="t",
-        dataset={**dataset.to_xcom(), "window_end": window_end},
-        profile_uri="/w/p.json",
+    context["dag_run"].data_interval_end = interval_end
+    step = detect(
+        drift_report(), window=None, dataset={**dataset.to_xcom(), "window_end": window_end}
     )
-    operator.render_template_fields({"dag": MagicMock(dag_id="d"), **interval})
-    check = DriftCheck("flights", drift_report(), "<html>", {})
-    with patch.object(drift_check, "check_drift", return_value=check) as step:
-        operator.execute(context)
     assert step.call_args.kwargs["window"].startswith(window)
+
+
+def version(**tags):
+    return ModelVersionRef(
+        name="delay",
+        version="2",
+        model_uri="models:/delay/2",
+        model_id=None,
+        run_id=None,
+        aliases=[],
+        tags=tags,
+    ).to_xcom()
+
+
+def test_a_model_version_knows_what_it_learned_from(detect, dataset):
+    known = version(**{"mlops.profile_uri": "/w/known.json"})
+    step = detect(drift_report(), dataset=dataset.to_xcom(), profile_uri=None, model_version=known)
+    assert step.call_args.args == (dataset, "/w/known.json")
+
+
+def test_without_a_profile_there_is_nothing_to_compare_with(context, run, dataset):
+    given = {"task_id": "t", "dataset": dataset.to_xcom()}
+    with pytest.raises(AirflowSkipException, match=r"models:/delay/2 .*without a profile"):
+        DetectDriftOperator(**given, model_version=version()).execute(context)
+    with pytest.raises(AirflowFailException, match="exactly one of profile_uri and model_version"):
+        DetectDriftOperator(**given).execute(context)
 
 
 def test_a_person_finds_the_page_behind_a_button(detect, context, run, dataset):

@@ -4,11 +4,16 @@ from dataclasses import replace
 from unittest.mock import call, patch
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_mlops_provider.links import DataDocsLink
 from airflow_mlops_provider.operators.validate import ValidateDataOperator
-from airflow_mlops_provider.records import ExpectationResult, ValidationReport
+from airflow_mlops_provider.records import (
+    ExpectationResult,
+    ModelVersionRef,
+    PredictionBatchRef,
+    ValidationReport,
+)
 from airflow_mlops_provider.steps.validate import Validation
 
 STEPS = "airflow_mlops_provider.steps"
@@ -102,3 +107,52 @@ def test_a_table_is_reached_by_its_connection(context, run, monkeypatch):
     assert (table.name, table.schema, table.uri) == ("t", "s", "postgresql://127.0.0.1/d#s.t")
     assert "secret" in table.url
     assert "secret" not in repr(table)
+
+
+def version(**tags):
+    return ModelVersionRef(
+        name="delay",
+        version="2",
+        model_uri="models:/delay/2",
+        model_id=None,
+        run_id=None,
+        aliases=[],
+        tags=tags,
+    ).to_xcom()
+
+
+def predictions(n_rows):
+    return PredictionBatchRef(
+        uri="/w/p.parquet", n_rows=n_rows, file_hash="f", model_versions=[]
+    ).to_xcom()
+
+
+def test_serving_inputs_are_held_to_the_suite_of_the_training_data(context, run):
+    operator = ValidateDataOperator(
+        task_id="t",
+        predictions=predictions(3),
+        model_version=version(**{"mlops.suite_uri": "/w/known.yaml"}),
+    )
+    with (
+        patch(f"{STEPS}.suites.load_suite", return_value={"name": "known"}) as load,
+        patch(f"{STEPS}.validate.validate", return_value=Validation(REPORT, [])),
+    ):
+        operator.execute(context)
+    load.assert_called_once_with("/w/known.yaml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"predictions": predictions(3)}, AirflowFailException, "one of suite and model_version"),
+        (
+            {"predictions": predictions(3), "model_version": version()},
+            AirflowSkipException,
+            "suite",
+        ),
+        ({"predictions": predictions(0), "suite": "s"}, AirflowSkipException, "no predictions"),
+    ],
+)
+def test_without_suite_or_predictions_there_is_nothing_to_do(context, run, arguments, error, said):
+    with pytest.raises(error, match=said):
+        ValidateDataOperator(task_id="t", **arguments).execute(context)

@@ -11,7 +11,7 @@ from tests.drift_reports import drift_report
 
 
 def publish(workspace):
-    from airflow_mlops_provider.steps.drift_history import publish_check
+    from airflow_mlops_provider.steps.drift.history import publish_check
 
     report = publish_check(
         drift_report(),

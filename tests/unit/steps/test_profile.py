@@ -3,7 +3,7 @@ from __future__ import annotations
 import pandas as pd
 import yaml
 
-from airflow_mlops_provider.steps.drift import reference_sample
+from airflow_mlops_provider.steps.drift.compare import reference_sample
 from airflow_mlops_provider.steps.profile import keep_reference, log_reference
 from airflow_mlops_provider.steps.suites import load_suite
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.steps.drift import profile_dataset
-from airflow_mlops_provider.steps.drift_evidently import evidently_page
+from airflow_mlops_provider.steps.drift.evidently import evidently_page
+from airflow_mlops_provider.steps.drift.reference import profile_dataset
 from airflow_mlops_provider.steps.snapshot import write_dataset
 
 ROWS = 1_000

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from airflow_mlops_provider.steps.drift_cells import TOP, Cells
+from airflow_mlops_provider.steps.drift.cells import TOP, Cells
 
 if TYPE_CHECKING:
     import pyarrow as pa

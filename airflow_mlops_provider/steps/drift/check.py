@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from airflow_mlops_provider.exceptions import ParameterError
 from airflow_mlops_provider.records import DatasetRef, DriftReport
-from airflow_mlops_provider.steps.drift import compare
-from airflow_mlops_provider.steps.drift_evidently import evidently_page
-from airflow_mlops_provider.steps.drift_history import publish_check
-from airflow_mlops_provider.steps.drift_page import drift_page, pictures
+from airflow_mlops_provider.steps.drift.compare import compare
+from airflow_mlops_provider.steps.drift.evidently import evidently_page
+from airflow_mlops_provider.steps.drift.history import publish_check
+from airflow_mlops_provider.steps.drift.page import drift_page, pictures
 from airflow_mlops_provider.workspace import checked_name
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from airflow_mlops_provider.records import Metric, SegmentDrift
-from airflow_mlops_provider.steps.drift import Comparison, Evidence
-from airflow_mlops_provider.steps.drift_page import drift_page, pictures
+from airflow_mlops_provider.steps.drift.compare import Comparison, Evidence
+from airflow_mlops_provider.steps.drift.page import drift_page, pictures
 from tests.drift_reports import drift_report, feature_drift
 
 AWKWARD = "<script>alert('é')</script> " + "目的地" * 40

@@ -4,12 +4,8 @@ The effect is the population stability index (PSI) over ten bins cut at quantile
 reference, or the twenty commonest categories and the rest, each with a bin for missing values;
 half a row is added to each bin. Luck alone gives an effect, too, and the more so the fewer the
 rows and the more the categories; a feature drifted only if it moved further than that (see
-``drift_verdict``). The Kolmogorov-Smirnov, Wasserstein and Jensen-Shannon distances are reported
+``verdict``). The Kolmogorov-Smirnov, Wasserstein and Jensen-Shannon distances are reported
 beside it and decide nothing.
-
-The story in order: ``drift_reference`` makes a profile, ``drift_profile`` reads it, ``drift_rows``
-gives the rows of both sides, ``drift_cells`` counts them, ``drift_statistics`` compares the
-counts, ``drift_domain`` compares rows, and ``drift_verdict`` decides.
 """
 
 from __future__ import annotations
@@ -25,12 +21,11 @@ import pyarrow.parquet as pq
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.records import DatasetRef, DriftReport, Metric
-from airflow_mlops_provider.steps.drift_cells import Cells, Tally, tally
-from airflow_mlops_provider.steps.drift_domain import ROWS, domain_auc, is_told_apart
-from airflow_mlops_provider.steps.drift_profile import DriftProfile, Kind, read_profile
-from airflow_mlops_provider.steps.drift_reference import profile_dataset
-from airflow_mlops_provider.steps.drift_rows import Rows, rows_of, sample_of
-from airflow_mlops_provider.steps.drift_verdict import (
+from airflow_mlops_provider.steps.drift.cells import Cells, Tally, tally
+from airflow_mlops_provider.steps.drift.domain import ROWS, domain_auc, is_told_apart
+from airflow_mlops_provider.steps.drift.profile import DriftProfile, Kind, read_profile
+from airflow_mlops_provider.steps.drift.rows import Rows, rows_of, sample_of
+from airflow_mlops_provider.steps.drift.verdict import (
     MIN_ROWS,
     Rule,
     by_movement,
@@ -44,16 +39,7 @@ from airflow_mlops_provider.steps.readable import readable
 if TYPE_CHECKING:
     import pandas as pd
 
-    from airflow_mlops_provider.steps.drift_cells import Counts
-
-__all__ = [
-    "Comparison",
-    "Evidence",
-    "compare",
-    "detect_drift",
-    "profile_dataset",
-    "reference_sample",
-]
+    from airflow_mlops_provider.steps.drift.cells import Counts
 
 _SHOWN = 100
 
@@ -118,7 +104,7 @@ def compare(
 
     Args:
         current: A dataset, a frame, or Parquet or CSV files: a path, folder, glob or URI.
-        profile_uri: What :func:`profile_dataset` returned.
+        profile_uri: What ``profile_dataset`` returned.
         columns: Features to look at; None means all of the profile.
         max_share: From this share of drifted features on (of those with enough rows), the
             dataset drifted. Between 0 (exclusive) and 1.

@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_mlops_provider.exceptions import DataError
-from airflow_mlops_provider.steps.drift_rows import LARGEST, Rows, kind_of, levels, numbers
+from airflow_mlops_provider.steps.drift.rows import LARGEST, Rows, kind_of, levels, numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from airflow_mlops_provider.steps.drift_profile import FeatureProfile
+    from airflow_mlops_provider.steps.drift.profile import FeatureProfile
 
     Counts = NDArray[np.int64]
 

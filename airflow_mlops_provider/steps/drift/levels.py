@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_mlops_provider.steps.drift_rows import Rows, text_hashes
+from airflow_mlops_provider.steps.drift.rows import Rows, text_hashes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from airflow_mlops_provider.records import DriftReport, FeatureDrift
-    from airflow_mlops_provider.steps.drift import Comparison, Evidence
+    from airflow_mlops_provider.steps.drift.compare import Comparison, Evidence
 
 MAX_PICTURES = 30
 _MAX_LABEL = 28

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.steps import drift_history
-from airflow_mlops_provider.steps.drift_history import find_drift, publish_check
+from airflow_mlops_provider.steps.drift import history
+from airflow_mlops_provider.steps.drift.history import find_drift, publish_check
 from airflow_mlops_provider.workspace import read_json, write_bytes
 from tests.drift_reports import drift_report
 
@@ -138,7 +138,7 @@ def test_a_check_that_was_already_known_is_old_news(workspace, since, found):
 
 
 def test_the_oldest_windows_go_but_never_the_one_just_checked(workspace, monkeypatch):
-    monkeypatch.setattr(drift_history, "MAX_WINDOWS", 2)
+    monkeypatch.setattr(history, "MAX_WINDOWS", 2)
     publish_all(workspace, ["drifted"] * 3)
     assert [path.name[:8] for path in stored(workspace)] == ["20130702", "20130703"]
     older = publish(workspace, "2013-06-01")
@@ -146,7 +146,7 @@ def test_the_oldest_windows_go_but_never_the_one_just_checked(workspace, monkeyp
 
 
 def test_a_streak_is_counted_up_to_a_limit(workspace, monkeypatch):
-    monkeypatch.setattr(drift_history, "MAX_STREAK", 3)
+    monkeypatch.setattr(history, "MAX_STREAK", 3)
     assert [report.streak for report in publish_all(workspace, ["drifted"] * 5)] == [1, 2, 3, 3, 3]
 
 

@@ -6,12 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from airflow_mlops_provider.steps.drift import (
-    compare,
-    detect_drift,
-    profile_dataset,
-    reference_sample,
-)
+from airflow_mlops_provider.steps.drift.compare import compare, detect_drift, reference_sample
+from airflow_mlops_provider.steps.drift.reference import profile_dataset
 from airflow_mlops_provider.steps.snapshot import write_dataset
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import gammaincc, gammainccinv, rel_entr
 
-from airflow_mlops_provider.steps.drift_cells import TOP, Cells
+from airflow_mlops_provider.steps.drift.cells import TOP, Cells
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from airflow_mlops_provider.records import FeatureDrift, SegmentDrift
-from airflow_mlops_provider.steps.drift_statistics import (
+from airflow_mlops_provider.steps.drift.statistics import (
     Null,
     adjusted,
     jensen_shannon,
@@ -28,7 +28,7 @@ from airflow_mlops_provider.steps.drift_statistics import (
 )
 
 if TYPE_CHECKING:
-    from airflow_mlops_provider.steps.drift_cells import Cells, Counts
+    from airflow_mlops_provider.steps.drift.cells import Cells, Counts
 
 Verdict = Literal["stable", "drifted", "insufficient_data"]
 

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.steps.drift import compare, detect_drift, profile_dataset
+from airflow_mlops_provider.steps.drift.compare import compare, detect_drift
+from airflow_mlops_provider.steps.drift.reference import profile_dataset
 from airflow_mlops_provider.steps.snapshot import write_dataset
 
 ROWS = 1_000

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.steps.drift_cells import TOP, Cells, tally
-from airflow_mlops_provider.steps.drift_levels import count_levels
-from airflow_mlops_provider.steps.drift_profile import VERSION, DriftProfile, FeatureProfile
-from airflow_mlops_provider.steps.drift_rows import (
+from airflow_mlops_provider.steps.drift.cells import TOP, Cells, tally
+from airflow_mlops_provider.steps.drift.levels import count_levels
+from airflow_mlops_provider.steps.drift.profile import VERSION, DriftProfile, FeatureProfile
+from airflow_mlops_provider.steps.drift.rows import (
     LARGEST,
     Rows,
     kind_of,

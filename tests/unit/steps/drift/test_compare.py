@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.steps.drift import detect_drift, profile_dataset
+from airflow_mlops_provider.steps.drift.compare import detect_drift
+from airflow_mlops_provider.steps.drift.reference import profile_dataset
 from airflow_mlops_provider.steps.snapshot import write_dataset
 from airflow_mlops_provider.workspace import read_json
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.steps.drift import reference_sample
-from airflow_mlops_provider.steps.drift_rows import rows_of, sample_of
+from airflow_mlops_provider.steps.drift.compare import reference_sample
+from airflow_mlops_provider.steps.drift.rows import rows_of, sample_of
 
 if TYPE_CHECKING:
     import pandas as pd

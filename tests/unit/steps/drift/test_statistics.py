@@ -6,8 +6,9 @@ import pytest
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import false_discovery_control, ks_2samp, wasserstein_distance
 
-from airflow_mlops_provider.steps.drift import compare, profile_dataset
-from airflow_mlops_provider.steps.drift_statistics import (
+from airflow_mlops_provider.steps.drift.compare import compare
+from airflow_mlops_provider.steps.drift.reference import profile_dataset
+from airflow_mlops_provider.steps.drift.statistics import (
     adjusted,
     jensen_shannon,
     null_of_bins,

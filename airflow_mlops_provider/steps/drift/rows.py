@@ -28,7 +28,7 @@ from airflow_mlops_provider.steps.sources import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from airflow_mlops_provider.steps.drift_profile import Kind
+    from airflow_mlops_provider.steps.drift.profile import Kind
 
 LARGEST = float(np.finfo(np.float64).max)
 """Stands for infinity, which JSON does not have."""

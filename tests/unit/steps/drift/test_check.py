@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.steps.drift import profile_dataset
-from airflow_mlops_provider.steps.drift_check import check_drift, log_check
-from airflow_mlops_provider.steps.drift_history import find_drift
+from airflow_mlops_provider.steps.drift.check import check_drift, log_check
+from airflow_mlops_provider.steps.drift.history import find_drift
+from airflow_mlops_provider.steps.drift.reference import profile_dataset
 from airflow_mlops_provider.steps.snapshot import write_dataset
 
 ROWS = 2_000
