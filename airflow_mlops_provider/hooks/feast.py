@@ -64,7 +64,7 @@ class FeastHook(BaseHook):
             parsed = RepoConfig(**config)
             parsed.repo_path = repo
             store = FeatureStore(repo_path=str(repo), config=parsed)
-            _make_folders(store.config)
+            _make_folders(repo, store.config)
         except (ValidationError, FeastError, ValueError, AttributeError, TypeError) as error:
             raise DataError(
                 f"{repo / CONFIG_FILE}, with the Connection {self.feast_conn_id!r} laid over it, "
@@ -104,12 +104,12 @@ class FeastHook(BaseHook):
             raise
 
 
-def _make_folders(config: RepoConfig) -> None:
+def _make_folders(repo: Path, config: RepoConfig) -> None:
     """Make the folders of what lies in files: the registry, and the SQLite online store."""
     for section in (config.registry, config.online_store):
         path = str(getattr(section, "path", "") or "")
         if path and "://" not in path:
-            Path(config.repo_path, path).parent.mkdir(parents=True, exist_ok=True)
+            Path(repo, path).parent.mkdir(parents=True, exist_ok=True)
 
 
 _SECTIONS = {

@@ -3,6 +3,7 @@
 from airflow_mlops_provider.operators.deploy import DeployModelOperator, UndeployModelOperator
 from airflow_mlops_provider.operators.drift import DetectDriftOperator, ProfileDatasetOperator
 from airflow_mlops_provider.operators.evaluate import EvaluateModelOperator
+from airflow_mlops_provider.operators.feature_skew import CheckFeatureSkewOperator
 from airflow_mlops_provider.operators.features import (
     FeastApplyOperator,
     FeastHistoricalFeaturesOperator,
@@ -33,6 +34,7 @@ from airflow_mlops_provider.operators.validate import ValidateDataOperator
 __all__ = [
     "BatchPredictOperator",
     "CanaryRolloutOperator",
+    "CheckFeatureSkewOperator",
     "CompactPredictionLogOperator",
     "DeployModelOperator",
     "DetectDriftOperator",
