@@ -106,9 +106,8 @@ class FeastHook(BaseHook):
 
 def _make_folders(repo: Path, config: RepoConfig) -> None:
     """Make the folders of what lies in files: the registry, and the SQLite online store."""
-    for section in (config.registry, config.online_store):
-        path = str(getattr(section, "path", "") or "")
-        if path and "://" not in path:
+    for path in (config.registry.path, getattr(config.online_store, "path", None)):
+        if path and "://" not in str(path):
             Path(repo, path).parent.mkdir(parents=True, exist_ok=True)
 
 

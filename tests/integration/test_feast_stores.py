@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from airflow_mlops_provider.exceptions import PermanentError
 from airflow_mlops_provider.hooks.feast import FeastHook
+from airflow_mlops_provider.steps.feature_skew import compare_online
 from airflow_mlops_provider.steps.features import (
     apply_features,
     heal_views,
@@ -50,7 +54,7 @@ fields = [
 ]
 views = [
     FeatureView(
-        name=name, entities=[tank], ttl=timedelta(days=2), schema=fields, source=source,
+        name=name, entities=[tank], ttl=timedelta(days={ttl}), schema=fields, source=source,
     )
     for name in {views}
 ]
@@ -118,7 +122,14 @@ def url_of(settings: dict[str, Any], driver: str = "psycopg") -> str:
 
 
 def make_stores(
-    request, folder: Path, monkeypatch, offline: str, online: str, registry: str, views=("tanks",)
+    request,
+    folder: Path,
+    monkeypatch,
+    offline: str,
+    online: str,
+    registry: str,
+    views=("tanks",),
+    ttl=2,
 ) -> Stores:
     """Write the data, the repository, and the Connection that names the stores."""
     folder.mkdir()
@@ -142,12 +153,19 @@ def make_stores(
         extra["registry"] = {"registry_type": "sql", "path": f"sqlite:///{folder}/registry.sqlite"}
     # tests share Redis, which tells their rows apart by the project
     (folder / "feature_store.yaml").write_text(CONFIG.format(project=f"p{next(_NUMBERS)}"))
-    definitions = DEFINITIONS.format(source=source, views=list(views))
+    definitions = DEFINITIONS.format(source=source, views=list(views), ttl=ttl)
     (folder / "definitions.py").write_text(definitions)
-    connection = json.dumps({"conn_type": "feast", "extra": extra})
-    monkeypatch.setenv("AIRFLOW_CONN_FEAST_DEFAULT", connection)
     monkeypatch.chdir(folder)
-    return Stores(str(folder), extra)
+    stores = Stores(str(folder), {})
+    connect(stores, monkeypatch, extra)
+    return stores
+
+
+def connect(stores: Stores, monkeypatch, extra: dict[str, Any]) -> None:
+    """Add to what the Connection lays over ``feature_store.yaml``."""
+    stores.extra |= extra
+    connection = json.dumps({"conn_type": "feast", "extra": stores.extra})
+    monkeypatch.setenv("AIRFLOW_CONN_FEAST_DEFAULT", connection)
 
 
 COMBINATIONS = [
@@ -289,9 +307,8 @@ def test_an_online_store_that_dies_midway_is_retryable_and_the_next_try_complete
     need("redis", "pip install redis hiredis")
     stores = make_stores(request, tmp_path / "repo", monkeypatch, "duckdb", "redis", "file")
     with redis_server() as server:
-        stores.extra["online_store"]["connection_string"] = server.address
-        connection = json.dumps({"conn_type": "feast", "extra": stores.extra})
-        monkeypatch.setenv("AIRFLOW_CONN_FEAST_DEFAULT", connection)
+        address = {"type": "redis", "connection_string": server.address}
+        connect(stores, monkeypatch, {"online_store": address})
         dies_midway(stores, monkeypatch, server.stop, server.start)
 
 
@@ -343,3 +360,54 @@ def dying(online_store: Any, stop) -> tuple[type, str, Any]:
         write(self, config, table, data[middle:], progress)
 
     return kind, "online_write_batch", half
+
+
+@pytest.fixture
+def ray_engine(tmp_path, monkeypatch):
+    """The settings of a Ray cluster on this machine, which Feast starts."""
+    from tests.servers import need
+
+    need("ray", "pip install ray msgpack (feast[ray] brings Kubernetes clients along)")
+    import ray
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # a path for sockets has to be short
+    folder = tempfile.mkdtemp(prefix="ray-")
+    local = {"_node_ip_address": "127.0.0.1", "_temp_dir": folder, "include_dashboard": False}
+    yield {"type": "ray.engine", "ray_conf": {"num_cpus": 2, **local}}
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_ray_gives_the_online_rows_of_the_local_engine_and_skew_tells_what_it_lost(
+    request, tmp_path, workspace, monkeypatch, ray_engine
+):
+    rows = {}
+    end = START + pd.Timedelta(days=10)
+    for engine in ({}, {"batch_engine": ray_engine}):
+        folder = tmp_path / f"repo{len(engine)}"
+        stores = make_stores(request, folder, monkeypatch, "duckdb", "sqlite", "file", ttl=36500)
+        connect(stores, monkeypatch, {**engine, "materialization": {"pull_latest_features": True}})
+        apply_features(stores.open(), stores.repo)
+        materialize(stores.open(), None, START, end)
+        store = stores.open()
+        with sqlite3.connect(store.config.online_store.path) as connection:
+            table = f"SELECT * FROM {store.project}_tanks"  # noqa: S608
+            rows[len(engine)] = sorted(row[:4] for row in connection.execute(table).fetchall())
+            connection.execute(f"DROP TABLE {store.project}_tanks")
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 30 * len(FEATURES)
+
+    materialize(stores.open(), None, START, end)  # Feast's Ray engine only logs failed writes
+    apply_again(stores)
+    entities = write_dataset(pd.DataFrame({"tank": range(30)}), "entities", workspace, "test")
+    report = compare_online(stores.open(), entities, at=end, feature_service="service")
+    assert sorted(report.skewed) == sorted(FEATURES)
+
+
+def apply_again(stores: Stores) -> None:
+    """Make the table of the online store again, which apply leaves alone for unchanged views."""
+    store = stores.open()
+    views = store.list_batch_feature_views()
+    store._get_provider().update_infra(store.project, [], views, [], [], partial=True)
