@@ -62,8 +62,8 @@ def compare_online(
 
     Args:
         store: The feature store, applied and materialized.
-        entities: Rows with the join keys, and what on-demand views request; other columns and
-            repeated rows are ignored.
+        entities: Rows with the join keys, and what on-demand views request; other columns,
+            repeated rows and rows without a key are ignored.
         at: The moment to look from, ISO 8601; a naive time is UTC.
         feature_service: Which features; or
         features: their references (``view:feature``).
@@ -79,7 +79,8 @@ def compare_online(
     moment = _moment(at)
     asked = asked_features(store, feature_service, features)
     keys = [*asked.keys]
-    rows = read_table(entities, keys).group_by(keys, use_threads=False).aggregate([])
+    rows = read_table(entities, keys).drop_null()
+    rows = rows.group_by(keys, use_threads=False).aggregate([])
     known = _known_at(store, asked, _with_time(rows, moment), entities.uri)
     names = [name for name in known.column_names if name not in (*keys, _TIME)]
     tallies = {name: _tally(asked, name, tolerance, count_expired) for name in names}

@@ -102,8 +102,8 @@ def store(repo):
 
 @pytest.fixture
 def entities(workspace):
-    frame = pd.DataFrame({"label": 1, "tank": [*TANKS, *TANKS], "wanted": 2.0})
-    return write_dataset(frame, "entities", workspace, "test")
+    frame = pd.DataFrame({"label": 1, "tank": [*TANKS, *TANKS, None], "wanted": 2.0})
+    return write_dataset(frame.astype({"tank": "Int64"}), "entities", workspace, "test")
 
 
 def by_feature(report):
