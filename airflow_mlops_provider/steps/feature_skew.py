@@ -82,12 +82,13 @@ def compare_online(
     rows = read_table(entities, keys).drop_null()
     rows = rows.group_by(keys, use_threads=False).aggregate([])
     known = _known_at(store, asked, _with_time(rows, moment), entities.uri)
-    names = [name for name in known.column_names if name not in (*keys, _TIME)]
-    tallies = {name: _tally(asked, name, tolerance, count_expired) for name in names}
+    tallies: dict[str, Tally] = {}
     for part in _parts(known):
         entity_rows = part.select(keys).to_pylist()
         served = _served(store, asked, entity_rows)
-        for name, tally in tallies.items():
+        # the join also gives what only feeds an on-demand view
+        for name in (name for name in part.column_names if name in served and name not in keys):
+            tally = tallies.setdefault(name, _tally(asked, name, tolerance, count_expired))
             ages = served.get(f"{name}__ts") or [0] * len(entity_rows)
             sides = zip(entity_rows, part[name].to_pylist(), served[name], ages, strict=True)
             for entity, offline, online, seconds in sides:
