@@ -16,7 +16,7 @@ from airflow_mlops_provider.hooks.settings import workspace_uri
 from airflow_mlops_provider.workspace import join
 
 if TYPE_CHECKING:
-    from feast import FeatureStore
+    from feast import FeatureStore, RepoConfig
 
 CONFIG_FILE = "feature_store.yaml"
 
@@ -64,7 +64,7 @@ class FeastHook(BaseHook):
             parsed = RepoConfig(**config)
             parsed.repo_path = repo
             store = FeatureStore(repo_path=str(repo), config=parsed)
-            Path(store.config.registry.path).parent.mkdir(parents=True, exist_ok=True)
+            _make_folders(repo, store.config)
         except (ValidationError, FeastError, ValueError, AttributeError, TypeError) as error:
             raise DataError(
                 f"{repo / CONFIG_FILE}, with the Connection {self.feast_conn_id!r} laid over it, "
@@ -102,6 +102,13 @@ class FeastHook(BaseHook):
             if self.feast_conn_id == self.default_conn_name:
                 return {}
             raise
+
+
+def _make_folders(repo: Path, config: RepoConfig) -> None:
+    """Make the folders of what lies in files: the registry, and the SQLite online store."""
+    for path in (config.registry.path, getattr(config.online_store, "path", None)):
+        if path and "://" not in str(path):
+            Path(repo, path).parent.mkdir(parents=True, exist_ok=True)
 
 
 _SECTIONS = {

@@ -7,6 +7,7 @@ from airflow_mlops_provider.operators.drift import (
     ProfileDatasetOperator,
 )
 from airflow_mlops_provider.operators.evaluate import EvaluateModelOperator
+from airflow_mlops_provider.operators.feature_skew import CheckFeatureSkewOperator
 from airflow_mlops_provider.operators.features import (
     FeastApplyOperator,
     FeastHistoricalFeaturesOperator,
@@ -40,6 +41,7 @@ from airflow_mlops_provider.operators.validate import (
 __all__ = [
     "BatchPredictOperator",
     "CanaryRolloutOperator",
+    "CheckFeatureSkewOperator",
     "CompactPredictionLogOperator",
     "DeployModelOperator",
     "DetectDriftBranchOperator",
