@@ -13,6 +13,7 @@
     │   ├── RolloutFailedError      a rollout was rolled back, or could not be
     │   └── RegistryConflictError   somebody else moved the alias or the state meanwhile
     └── ServiceError                a service did not do its part; a retry may help
+        ├── FeatureStoreUnavailableError
         ├── MlflowUnavailableError
         ├── ServingUnavailableError
         └── StackUnavailableError
@@ -70,6 +71,10 @@ class RegistryConflictError(PermanentError):
 
 class ServiceError(MlopsError):
     """A service did not answer or did not do its part; a retry may help."""
+
+
+class FeatureStoreUnavailableError(ServiceError):
+    """The registry of Feast is held by another process, or a store does not answer."""
 
 
 class MlflowUnavailableError(ServiceError):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 CONFIG_FILE = "feature_store.yaml"
+_REGISTRY_STORE = "airflow_mlops_provider.steps.feature_registry.AtomicFileRegistryStore"
 
 
 class FeastHook(BaseHook):
@@ -85,7 +86,8 @@ class FeastHook(BaseHook):
         home = join(self.workspace or workspace_uri(), "feast", project)
         registry = config.get("registry") or {}
         if isinstance(registry, Mapping) and not registry.get("path"):
-            config["registry"] = {"path": join(home, "registry.db"), **registry}
+            registry = {"path": join(home, "registry.db"), **registry}
+        config["registry"] = _made_atomic(registry)
         online = config.get("online_store") or {}
         if isinstance(online, Mapping) and online.get("type", "sqlite") == "sqlite":
             config["online_store"] = {
@@ -135,6 +137,17 @@ def _read_config(file: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not config.get("project"):
         raise DataError(f"{file} names no project. Write `project: <name>` and the stores into it.")
     return config
+
+
+def _made_atomic(registry: Any) -> Any:
+    """Let a local file registry be written whole or not at all."""
+    if isinstance(registry, str):
+        registry = {"path": registry}
+    if not isinstance(registry, Mapping) or registry.get("registry_type", "file") != "file":
+        return registry
+    if "://" in str(registry.get("path")):
+        return registry
+    return {"registry_store_type": _REGISTRY_STORE, **registry}
 
 
 def _overlaid(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

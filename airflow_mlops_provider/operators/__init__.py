@@ -6,9 +6,10 @@ from airflow_mlops_provider.operators.evaluate import EvaluateModelOperator
 from airflow_mlops_provider.operators.features import (
     FeastApplyOperator,
     FeastHistoricalFeaturesOperator,
-    FeastMaterializeOperator,
+    FeastPushOperator,
 )
 from airflow_mlops_provider.operators.gate import ValidateModelOperator
+from airflow_mlops_provider.operators.materialize import FeastMaterializeOperator
 from airflow_mlops_provider.operators.monitor import (
     CompactPredictionLogOperator,
     JoinLabelsOperator,
@@ -40,6 +41,7 @@ __all__ = [
     "FeastApplyOperator",
     "FeastHistoricalFeaturesOperator",
     "FeastMaterializeOperator",
+    "FeastPushOperator",
     "FinishPipelineRunOperator",
     "GetModelVersionOperator",
     "JoinLabelsOperator",

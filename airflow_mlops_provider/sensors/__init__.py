@@ -2,6 +2,12 @@
 
 from airflow_mlops_provider.sensors.data import NewDataSensor
 from airflow_mlops_provider.sensors.endpoint import EndpointHealthSensor
+from airflow_mlops_provider.sensors.features import FeatureFreshnessSensor
 from airflow_mlops_provider.sensors.monitor import ModelPerformanceSensor
 
-__all__ = ["EndpointHealthSensor", "ModelPerformanceSensor", "NewDataSensor"]
+__all__ = [
+    "EndpointHealthSensor",
+    "FeatureFreshnessSensor",
+    "ModelPerformanceSensor",
+    "NewDataSensor",
+]

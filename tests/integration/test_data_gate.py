@@ -9,7 +9,8 @@ from sklearn.metrics import roc_auc_score
 
 from airflow_mlops_provider.hooks.feast import FeastHook
 from airflow_mlops_provider.steps.drift import detect_drift, profile_dataset
-from airflow_mlops_provider.steps.features import apply_features, historical_features
+from airflow_mlops_provider.steps.feature_repo import apply_features
+from airflow_mlops_provider.steps.features import historical_features
 from airflow_mlops_provider.steps.snapshot import read_dataset, snapshot_dataset, write_dataset
 from airflow_mlops_provider.steps.validate import load_suite, validate_dataset
 from flights.columns import CATEGORICAL, FEATURES, NUMERIC, TARGET, TIME

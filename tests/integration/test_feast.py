@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,9 @@ from feast.feature_view import FeatureViewState
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.hooks.feast import FeastHook
-from airflow_mlops_provider.steps.features import (
-    apply_features,
-    heal_views,
-    historical_features,
-    materialize,
-)
+from airflow_mlops_provider.steps.feature_repo import apply_features
+from airflow_mlops_provider.steps.features import historical_features
+from airflow_mlops_provider.steps.materialize import heal_views, materialize
 from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
 
 DEFINITIONS = """
@@ -44,6 +42,7 @@ online_store: {{type: sqlite}}
 entity_key_serialization_version: 3
 """
 START = pd.Timestamp("2013-01-01", tz="UTC")
+NOW = datetime(2014, 1, 1, tzinfo=UTC)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -84,6 +83,10 @@ def store(repo):
     return opened
 
 
+def take_online(store, views, start, end, **options):
+    return materialize(store, views, start, end, now=NOW, **options)
+
+
 def open_again(repo):
     return FeastHook(repo_path=repo).get_conn()
 
@@ -108,11 +111,11 @@ def served(store, origin="JFK"):
 
 
 def test_applying_and_materializing_again_change_nothing(store, repo):
-    materialize(store, None, START, START + pd.Timedelta(days=20))
+    take_online(store, None, START, START + pd.Timedelta(days=20))
     first = online_rows(store)
     assert len(first) == 2
     apply_features(open_again(repo), repo)
-    assert materialize(store, ["weather"], "2013-01-01", "2013-01-21T00:00:00+00:00") == ["weather"]
+    assert take_online(store, ["weather"], "2013-01-01", "2013-01-21T00:00:00+00:00") == ["weather"]
     assert online_rows(store) == first
     seen = observations().query("origin == 'JFK'").set_index("event_timestamp")["temp"]
     assert served(store) == seen[: START + pd.Timedelta(days=20)].iloc[-1]
@@ -170,18 +173,18 @@ import os, signal, sys
 from datetime import UTC, datetime, timedelta
 from feast.infra.compute_engines.local.compute import LocalComputeEngine
 from airflow_mlops_provider.hooks.feast import FeastHook
-from airflow_mlops_provider.steps.features import materialize
+from airflow_mlops_provider.steps.materialize import materialize
 
 store = FeastHook(repo_path=sys.argv[1]).get_conn()
-start = datetime(2013, 1, 1, tzinfo=UTC)
+start, now = datetime(2013, 1, 1, tzinfo=UTC), datetime(2014, 1, 1, tzinfo=UTC)
 """
 DIE = """
 LocalComputeEngine.materialize = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-materialize(store, None, start, start + timedelta(days=8))
+materialize(store, None, start, start + timedelta(days=8), now=now)
 """
 THREE_DAYS = """
 for day in range(int(sys.argv[2]), int(sys.argv[2]) + 3):
-    materialize(store, None, start + timedelta(days=day), start + timedelta(days=day + 1))
+    materialize(store, None, start + timedelta(days=day), start + timedelta(days=day + 1), now=now)
 """
 
 
@@ -198,7 +201,7 @@ def killed(repo):
 
 @pytest.mark.parametrize("repo", ["duckdb"], indirect=True)
 def test_a_view_that_a_killed_run_left_is_healed_and_served(store, repo):
-    materialize(store, None, "2013-01-01", "2013-01-08")
+    take_online(store, None, "2013-01-01", "2013-01-08")
     before = served(store)
     killed(repo)
     with pytest.raises(ValueError, match="MATERIALIZING"):
@@ -210,9 +213,9 @@ def test_a_view_that_a_killed_run_left_is_healed_and_served(store, repo):
 
 @pytest.mark.parametrize("repo", ["duckdb"], indirect=True)
 def test_materializing_after_a_kill_goes_on(store, repo):
-    materialize(store, None, "2013-01-01", "2013-01-08")
+    take_online(store, None, "2013-01-01", "2013-01-08")
     killed(repo)
-    materialize(open_again(repo), None, "2013-01-01", "2013-01-09")
+    take_online(open_again(repo), None, "2013-01-01", "2013-01-09")
     assert state_of(repo) == FeatureViewState.AVAILABLE_ONLINE
     killed(repo)
     apply_features(open_again(repo), repo)
@@ -244,16 +247,16 @@ def test_what_cannot_be_joined_or_materialized_is_named(store, repo, workspace):
     with pytest.raises(ParameterError, match="exactly one"):
         join(frame)
     with pytest.raises(DataError, match=r"\['nonsense'\].*\['weather'\]"):
-        materialize(store, ["nonsense"], "2013-01-01", "2013-01-02")
+        take_online(store, ["nonsense"], "2013-01-01", "2013-01-02")
     with pytest.raises(ParameterError, match="later than start"):
-        materialize(store, None, "2013-01-02", "2013-01-02")
+        take_online(store, None, "2013-01-02", "2013-01-02")
     with pytest.raises(ParameterError, match=r"start.*soon"):
-        materialize(store, None, "soon", "2013-01-02")
+        take_online(store, None, "soon", "2013-01-02")
     Path(repo, "weather.parquet").unlink()
     with pytest.raises(DataError, match=r"weather\.parquet"):
         join(frame, feature_service="service")
     with pytest.raises(DataError, match=r"weather\.parquet"):
-        materialize(store, None, "2013-01-01", "2013-01-02")
+        take_online(store, None, "2013-01-01", "2013-01-02")
     assert not list(Path(workspace).glob("datasets/joined/*"))
 
 
