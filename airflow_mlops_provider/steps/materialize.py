@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 Moment = str | datetime
 Duration = str | float | timedelta
+_CALENDAR = re.compile("P[^T]*[YM]")
 _CLOCK_SKEW = timedelta(minutes=1)
 """How far the scheduler's clock, which says that a window is over, may be ahead of a worker's."""
 _log = logging.getLogger(__name__)
@@ -180,13 +182,15 @@ def as_duration(name: str, caller: str, value: Duration | None) -> timedelta | N
     if not value:
         return None
     try:
-        if isinstance(value, timedelta) or str(value).startswith("P"):
+        if _CALENDAR.match(str(value)):
+            span = pd.Timedelta(0)  # pandas would take P1M for a minute
+        elif isinstance(value, timedelta) or str(value).startswith("P"):
             span = pd.Timedelta(value)
         else:
             span = pd.Timedelta(seconds=float(value))
     except (ValueError, OverflowError):
         span = pd.Timedelta(0)
     if not span > pd.Timedelta(0):
-        constraint = "positive: seconds or an ISO 8601 duration such as 'PT6H' or 'P1D'"
+        constraint = "positive: seconds or an ISO 8601 duration such as 'PT6H' or 'P1D', no months"
         raise ParameterError.of(name, caller, constraint, value)
     return span.to_pytimedelta()

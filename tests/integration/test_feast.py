@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
-import subprocess
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,59 +11,21 @@ import pytest
 from feast.feature_view import FeatureViewState
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.hooks.feast import FeastHook
 from airflow_mlops_provider.steps.feature_repo import apply_features
 from airflow_mlops_provider.steps.features import historical_features
-from airflow_mlops_provider.steps.materialize import heal_views, materialize
+from airflow_mlops_provider.steps.materialize import heal_views
 from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
-
-DEFINITIONS = """
-from datetime import timedelta
-from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
-from feast.types import Float64
-
-origin = Entity(name="origin", value_type=ValueType.STRING)
-source = FileSource(path="{source}", timestamp_field="event_timestamp")
-weather = FeatureView(
-    name="weather", entities=[origin], ttl=timedelta(hours=6),
-    schema=[Field(name="temp", dtype=Float64)], source=source,
+from tests.feast_repos import (
+    DEFINITIONS,
+    START,
+    in_process,
+    observations,
+    online_rows,
+    open_store,
+    served,
+    take_online,
+    write_repo,
 )
-service = FeatureService(name="service", features=[weather])
-"""
-CONFIG = """
-project: p
-provider: local
-offline_store: {{type: {offline}}}
-online_store: {{type: sqlite}}
-entity_key_serialization_version: 3
-"""
-START = pd.Timestamp("2013-01-01", tz="UTC")
-NOW = datetime(2014, 1, 1, tzinfo=UTC)
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def observations() -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    hours = np.sort(rng.choice(24 * 30, 200, replace=False))
-    return pd.concat(
-        pd.DataFrame(
-            {
-                "origin": origin,
-                "event_timestamp": START + pd.to_timedelta(hours, unit="h"),
-                "temp": rng.normal(size=200),
-            }
-        )
-        for origin in ("EWR", "JFK")
-    )
-
-
-def write_repo(folder: Path, offline: str = "duckdb", definitions: str = DEFINITIONS) -> str:
-    folder.mkdir()
-    source = folder / "weather.parquet"
-    observations().to_parquet(source, coerce_timestamps="us")
-    (folder / "feature_store.yaml").write_text(CONFIG.format(offline=offline))
-    (folder / "definitions.py").write_text(definitions.format(source=source))
-    return str(folder)
 
 
 @pytest.fixture(params=["duckdb", "dask"])
@@ -78,43 +36,20 @@ def repo(request, tmp_path, workspace, monkeypatch):
 
 @pytest.fixture
 def store(repo):
-    opened = FeastHook(repo_path=repo).get_conn()
+    opened = open_store(repo)
     assert apply_features(opened, repo) == ["weather"]
     return opened
 
 
-def take_online(store, views, start, end, **options):
-    return materialize(store, views, start, end, now=NOW, **options)
-
-
-def open_again(repo):
-    return FeastHook(repo_path=repo).get_conn()
-
-
 def state_of(repo):
-    return open_again(repo).get_feature_view("weather").state
-
-
-def online_rows(store):
-    with sqlite3.connect(store.config.online_store.path) as connection:
-        return sorted(
-            connection.execute(
-                "SELECT entity_key, feature_name, value, event_ts FROM p_weather"
-            ).fetchall()
-        )
-
-
-def served(store, origin="JFK"):
-    return store.get_online_features(
-        features=store.get_feature_service("service"), entity_rows=[{"origin": origin}]
-    ).to_dict()["temp"][0]
+    return open_store(repo).get_feature_view("weather").state
 
 
 def test_applying_and_materializing_again_change_nothing(store, repo):
     take_online(store, None, START, START + pd.Timedelta(days=20))
     first = online_rows(store)
     assert len(first) == 2
-    apply_features(open_again(repo), repo)
+    apply_features(open_store(repo), repo)
     assert take_online(store, ["weather"], "2013-01-01", "2013-01-21T00:00:00+00:00") == ["weather"]
     assert online_rows(store) == first
     seen = observations().query("origin == 'JFK'").set_index("event_timestamp")["temp"]
@@ -168,34 +103,17 @@ def test_references_do_as_well_as_a_service(store, workspace):
     assert len(hashes) == 1
 
 
-PROCESS = """
-import os, signal, sys
-from datetime import UTC, datetime, timedelta
+FEAST_DIES = """
 from feast.infra.compute_engines.local.compute import LocalComputeEngine
-from airflow_mlops_provider.hooks.feast import FeastHook
-from airflow_mlops_provider.steps.materialize import materialize
 
-store = FeastHook(repo_path=sys.argv[1]).get_conn()
-start, now = datetime(2013, 1, 1, tzinfo=UTC), datetime(2014, 1, 1, tzinfo=UTC)
+LocalComputeEngine.materialize = die
+store.materialize(start, start + timedelta(days=8), feature_views=["weather"])
 """
-DIE = """
-LocalComputeEngine.materialize = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-materialize(store, None, start, start + timedelta(days=8), now=now)
-"""
-THREE_DAYS = """
-for day in range(int(sys.argv[2]), int(sys.argv[2]) + 3):
-    materialize(store, None, start + timedelta(days=day), start + timedelta(days=day + 1), now=now)
-"""
-
-
-def in_process(code, *arguments):
-    return subprocess.Popen(
-        [sys.executable, "-c", PROCESS + code, *arguments], stdout=subprocess.DEVNULL, cwd=ROOT
-    )
 
 
 def killed(repo):
-    assert in_process(DIE, repo).wait(120) == -signal.SIGKILL
+    """Let Feast's own materialization be killed, which announces itself in the registry."""
+    assert in_process(FEAST_DIES, repo).wait(120) == -signal.SIGKILL
     assert state_of(repo) == FeatureViewState.MATERIALIZING
 
 
@@ -205,29 +123,21 @@ def test_a_view_that_a_killed_run_left_is_healed_and_served(store, repo):
     before = served(store)
     killed(repo)
     with pytest.raises(ValueError, match="MATERIALIZING"):
-        served(open_again(repo))
-    assert heal_views(open_again(repo), None) == ["weather"]
-    assert served(open_again(repo)) == before
-    assert heal_views(open_again(repo), ["weather"]) == []
+        served(open_store(repo))
+    assert heal_views(open_store(repo), None) == ["weather"]
+    assert served(open_store(repo)) == before
+    assert heal_views(open_store(repo), ["weather"]) == []
 
 
 @pytest.mark.parametrize("repo", ["duckdb"], indirect=True)
 def test_materializing_after_a_kill_goes_on(store, repo):
     take_online(store, None, "2013-01-01", "2013-01-08")
     killed(repo)
-    take_online(open_again(repo), None, "2013-01-01", "2013-01-09")
+    take_online(open_store(repo), None, "2013-01-01", "2013-01-09")
     assert state_of(repo) == FeatureViewState.AVAILABLE_ONLINE
     killed(repo)
-    apply_features(open_again(repo), repo)
+    apply_features(open_store(repo), repo)
     assert state_of(repo) == FeatureViewState.AVAILABLE_ONLINE
-
-
-@pytest.mark.parametrize("repo", ["duckdb"], indirect=True)
-def test_the_file_registry_keeps_what_rivals_commit(store, repo):
-    processes = [in_process(THREE_DAYS, repo, str(3 * n)) for n in range(3)]
-    assert [process.wait(180) for process in processes] == [0, 0, 0]
-    intervals = open_again(repo).get_feature_view("weather").materialization_intervals
-    assert sorted((start - START).days for start, _ in intervals) == list(range(9))
 
 
 def test_what_cannot_be_joined_or_materialized_is_named(store, repo, workspace):
@@ -272,20 +182,20 @@ def test_a_broken_repository_is_named_and_registers_nothing(
 ):
     monkeypatch.setenv("AIRFLOW_CONN_FEAST_DEFAULT", '{"conn_type": "feast"}')
     repo = write_repo(tmp_path / "repo", definitions=definitions)
-    store = FeastHook(repo_path=repo).get_conn()
+    store = open_store(repo)
     before = Path.cwd()
     with pytest.raises(DataError, match=message) as error:
         apply_features(store, repo)
     assert repo in str(error.value)
     assert Path.cwd() == before
-    assert open_again(repo).list_batch_feature_views() == []
+    assert open_store(repo).list_batch_feature_views() == []
 
 
 def test_code_that_does_not_import_leaves_no_file(tmp_path, workspace, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_FEAST_DEFAULT", '{"conn_type": "feast"}')
     repo = write_repo(tmp_path / "repo", definitions="import nonsense")
     with pytest.raises(DataError, match="nonsense"):
-        apply_features(FeastHook(repo_path=repo).get_conn(), repo)
+        apply_features(open_store(repo), repo)
     assert [path for path in Path(workspace).rglob("*") if path.is_file()] == []
 
 
@@ -295,5 +205,7 @@ def test_repositories_do_not_mix_their_modules(tmp_path, workspace, monkeypatch)
     other = write_repo(
         tmp_path / "other", definitions=DEFINITIONS.replace('name="weather"', 'name="climate"')
     )
-    assert apply_features(open_again(one), one) == ["weather"]
-    assert apply_features(open_again(other), other) == ["climate"]
+    assert apply_features(open_store(one), one) == ["weather"]
+    with pytest.raises(DataError, match="delete feature view weather"):
+        apply_features(open_store(other), other)
+    assert apply_features(open_store(other), other, allow_destructive=True) == ["climate"]
