@@ -74,7 +74,7 @@ def write_repo(
     folder.mkdir()
     source = folder / "weather.parquet"
     frame = observations() if rows is None else rows
-    frame.to_parquet(source, coerce_timestamps="us")
+    frame.to_parquet(source, index=False, coerce_timestamps="us")
     (folder / "feature_store.yaml").write_text(CONFIG.format(offline=offline) + config)
     redefine(str(folder), definitions)
     return str(folder)

@@ -8,6 +8,7 @@ than the moment, nor older than the view's TTL), and every value has to be the s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +52,9 @@ def require_known_then(
     places = np.unique(np.linspace(0, table.num_rows - 1, n_rows, dtype=int))
     sample = table.take(places)
     for asked in views:
-        if asked.features and _is_raw(asked.view):
-            _require_known_then(store, asked, sample)
+        present = tuple(name for name in asked.features if name in table.column_names)
+        if present and _is_raw(asked.view):
+            _require_known_then(store, replace(asked, features=present), sample)
 
 
 def _is_raw(view: Any) -> bool:

@@ -33,7 +33,7 @@ class AskedView:
     keys: dict[str, str]
     """Join key of the view to the column of the entity rows."""
     features: tuple[str, ...]
-    """As columns of the result; those that only feed an on-demand view are left out."""
+    """Also those that only feed an on-demand view."""
 
 
 def historical_features(
@@ -122,10 +122,10 @@ def _asked_views(
     for projection in _projections(known, asked):
         view = known[projection.name]
         if not isinstance(view, OnDemandFeatureView):
-            found.append(_asked(view, projection, [one.name for one in projection.features]))
+            found.append(_asked(view, projection))
             continue
         sources = view.source_feature_view_projections.values()
-        found += [_asked(known[source.name], source, []) for source in sources]
+        found += [_asked(known[source.name], source) for source in sources]
         for request in view.source_request_sources.values():
             requested |= {field.name for field in request.schema}
     return found, requested
@@ -144,10 +144,10 @@ def _projections(
     return [known[view][features].projection for view, features in by_view.items() if view in known]
 
 
-def _asked(view: FeatureView, projection: FeatureViewProjection, names: list[str]) -> AskedView:
+def _asked(view: FeatureView, projection: FeatureViewProjection) -> AskedView:
     renamed = projection.join_key_map or {}
     keys = {key: renamed.get(key, key) for key in view.join_keys if key != DUMMY_ENTITY_ID}
-    return AskedView(view, keys, tuple(names))
+    return AskedView(view, keys, tuple(one.name for one in projection.features))
 
 
 def _require_columns(entities: DatasetRef, columns: list[str]) -> None:

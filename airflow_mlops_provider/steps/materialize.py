@@ -102,7 +102,7 @@ def _materialize_piece(store: FeatureStore, name: str, begin: datetime, until: d
     with feast_errors(store), serialised_commits(store):
         try:
             store.materialize(begin, until, feature_views=[name])
-        except (pa.ArrowException, TypeError, ValueError) as error:
+        except (pa.ArrowException, AssertionError, TypeError, ValueError) as error:
             raise DataError(
                 f"The rows of {name!r} from {begin} to {until} cannot be taken online: "
                 f"{type(error).__name__}: {error}. Correct the source, or the types that the "
