@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -154,6 +155,7 @@ def _inside(folder: Path) -> Iterator[None]:
     before, path, modules = Path.cwd(), list(sys.path), set(sys.modules)
     os.chdir(folder)
     sys.path.insert(0, str(folder))
+    linecache.checkcache()  # Feast keeps the source of functions as it is remembered there
     try:
         yield
     finally:

@@ -261,19 +261,18 @@ def test_a_version_knows_whether_its_features_are_still_those(make_repo):
     redefine(repo, (DEFINITIONS + ON_DEMAND).replace("hours=6", "hours=7"))
     apply_features(open_store(repo), repo)
     assert require_pinned_service(open_store(repo), version(pin)) == "derived"
-    for what, changed in {
-        "code": (DEFINITIONS + ON_DEMAND).replace('inputs["offset"]', '2 * inputs["offset"]'),
-        "views": (DEFINITIONS + ON_DEMAND).replace("[weather, warmer]", "[warmer]"),
-        "features": (DEFINITIONS + ON_DEMAND).replace(
+    for changed in (
+        (DEFINITIONS + ON_DEMAND).replace('inputs["offset"]', '2 * inputs["offset"]'),
+        (DEFINITIONS + ON_DEMAND).replace("[weather, warmer]", "[warmer]"),
+        (DEFINITIONS + ON_DEMAND).replace(
             'schema=[Field(name="temp", dtype=Float64)]',
             'schema=[Field(name="temp", dtype=Float64), Field(name="temp2", dtype=Float64)]',
         ),
-    }.items():
+    ):
         redefine(repo, changed)
         apply_features(open_store(repo), repo, allow_destructive=True)
         with pytest.raises(ModelError, match=r"Version 3 of 'm' learned from .*derived@"):
             require_pinned_service(open_store(repo), version(pin))
-            pytest.fail(f"changed {what}")
     redefine(repo, DEFINITIONS)
     apply_features(open_store(repo), repo, allow_destructive=True)
     with pytest.raises(DataError, match="derived"):
