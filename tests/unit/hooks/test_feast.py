@@ -49,6 +49,24 @@ def test_without_connection_and_paths_the_stores_lie_in_the_workspace(
     assert store.config.online_store.path == f"{workspace}/feast/p/online_store.db"
 
 
+@pytest.mark.parametrize(
+    ("registry", "atomic"),
+    [
+        ("", True),
+        ("{folder}/r.db", True),
+        ("{{path: {folder}/r.db}}", True),
+        ("s3://bucket/r.db", False),
+        ("{{registry_type: sql, path: sqlite:///{folder}/r.db}}", False),
+    ],
+)
+def test_a_registry_in_a_file_is_replaced_as_a_whole(
+    repo, no_connection, tmp_path, registry, atomic
+):
+    folder = repo(registry=registry.format(folder=tmp_path))
+    config = FeastHook(repo_path=folder, workspace=str(tmp_path)).get_conn().config.registry
+    assert str(config.registry_store_type).endswith("AtomicFileRegistryStore") is atomic
+
+
 def test_paths_of_the_repository_stay(repo, no_connection, tmp_path):
     folder = repo(registry=f"{tmp_path}/r.db", online_store=f"{{path: {tmp_path}/o.db}}")
     store = FeastHook(repo_path=folder, workspace="/nowhere").get_conn()
