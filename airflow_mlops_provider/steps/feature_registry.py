@@ -135,10 +135,11 @@ def require_interval(store: FeatureStore, name: str, start: datetime, end: datet
     """
     store.registry.refresh(store.project)
     if (start, end) not in store.get_feature_view(name).materialization_intervals:
+        registry = _without_password(str(store.config.registry.path))
         raise FeatureStoreUnavailableError(
-            f"Expected the registry {store.config.registry.path} to hold the interval {start} to "
-            f"{end} of {name!r}, but another writer wrote over it. Try again; use a registry in "
-            "PostgreSQL where several tasks write."
+            f"Expected the registry {registry} to hold the interval {start} to {end} of {name!r}, "
+            "but another writer wrote over it. Try again; use a registry in PostgreSQL where "
+            "several tasks write."
         )
 
 
@@ -250,16 +251,21 @@ def _try_flock(number: int) -> bool:
 def _advisory_lock(store: FeatureStore, name: str) -> Iterator[None]:
     from sqlalchemy import text
 
-    key = {"key": zlib.crc32(name.partition("@")[2].encode())}
+    shown = _without_password(name)
+    key = {"key": zlib.crc32(shown.encode())}
     registry: Any = store.registry
     with registry.write_engine.connect() as connection:
         attempt = text("SELECT pg_try_advisory_lock(:key)")
-        _wait_for(name.rpartition("@")[2], lambda: bool(connection.scalar(attempt, key)))
+        _wait_for(shown, lambda: bool(connection.scalar(attempt, key)))
         try:
             yield
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
             connection.commit()
+
+
+def _without_password(url: str) -> str:
+    return url.rpartition("@")[2]
 
 
 def _wait_for(name: str, attempt: Callable[[], bool]) -> None:

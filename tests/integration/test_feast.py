@@ -104,9 +104,7 @@ def test_references_do_as_well_as_a_service(store, workspace):
 
 
 FEAST_DIES = """
-from feast.infra.compute_engines.local.compute import LocalComputeEngine
-
-LocalComputeEngine.materialize = die
+type(store.provider.batch_engine).materialize = die
 store.materialize(start, start + timedelta(days=8), feature_views=["weather"])
 """
 

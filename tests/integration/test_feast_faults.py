@@ -78,10 +78,7 @@ materialize(store, None, start + timedelta(days=7), start + timedelta(days=14), 
 """
 STAGES = {
     "before Feast is called": "from feast import FeatureStore as c\nc.materialize = die",
-    "before a row is read": (
-        "from feast.infra.compute_engines.local.compute import LocalComputeEngine as c\n"
-        "c.materialize = die"
-    ),
+    "before a row is read": "type(store.provider.batch_engine).materialize = die",
     "while rows are written": (
         "from feast.infra.online_stores.sqlite import SqliteOnlineStore as c\n"
         "write = c.online_write_batch\n"
