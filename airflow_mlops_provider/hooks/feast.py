@@ -28,7 +28,9 @@ class FeastHook(BaseHook):
     The Connection's extra is laid over ``feature_store.yaml``, so that one repository serves
     several environments: ``{"registry": {"registry_type": "sql", "path": "postgresql://..."}}``.
     A registry or SQLite online store for which neither gives a path lies in the workspace,
-    under ``feast/{project}/``.
+    under ``feast/{project}/``. Where neither names a compute engine, or names ``local``, ours
+    materializes; Feast's own is then
+    ``feast.infra.compute_engines.local.compute.LocalComputeEngine``.
     """
 
     conn_name_attr = "feast_conn_id"
@@ -84,6 +86,8 @@ class FeastHook(BaseHook):
         config = _overlaid(_read_config(repo / CONFIG_FILE), self._overrides())
         project = str(config.get("project"))
         home = join(self.workspace or workspace_uri(), "feast", project)
+        if config.get("batch_engine", _FEASTS_OWN) in ("local", _FEASTS_OWN):
+            config["batch_engine"] = {"type": ENGINE}
         registry = config.get("registry") or {}
         if isinstance(registry, Mapping) and not registry.get("path"):
             registry = {"path": join(home, "registry.db"), **registry}
@@ -106,6 +110,8 @@ class FeastHook(BaseHook):
             raise
 
 
+ENGINE = "airflow_mlops_provider.steps.feast_engine.StreamingComputeEngine"
+_FEASTS_OWN = {"type": "local"}
 _SECTIONS = {
     "auth",
     "batch_engine",

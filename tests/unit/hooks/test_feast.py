@@ -4,9 +4,14 @@ from unittest.mock import MagicMock
 
 import pytest
 from airflow.sdk.exceptions import AirflowNotFoundException
+from feast.infra.compute_engines.local.compute import LocalComputeEngine
 
 from airflow_mlops_provider.exceptions import DataError
 from airflow_mlops_provider.hooks.feast import FeastHook
+from airflow_mlops_provider.steps.feast_engine import (
+    StreamingComputeEngine,
+    StreamingComputeEngineConfig,
+)
 
 MINIMAL = {"project": "p", "provider": "local", "entity_key_serialization_version": 3}
 
@@ -87,6 +92,21 @@ def test_the_connection_is_laid_over_the_repository(repo, extra, tmp_path):
 def test_a_connection_that_was_asked_for_must_exist(repo, no_connection):
     with pytest.raises(AirflowNotFoundException):
         FeastHook("another", repo()).get_conn()
+
+
+@pytest.mark.parametrize("section", [{}, {"batch_engine": "local"}])
+def test_our_engine_materializes_in_place_of_feasts_local_one(
+    repo, no_connection, workspace, section
+):
+    store = FeastHook(repo_path=repo(**section), workspace=workspace).get_conn()
+    assert isinstance(store._get_provider().batch_engine, StreamingComputeEngine)
+    assert isinstance(store.config.batch_engine, StreamingComputeEngineConfig)
+
+
+def test_another_engine_that_the_repository_names_stays(repo, no_connection, workspace):
+    named = "feast.infra.compute_engines.local.compute.LocalComputeEngine"
+    store = FeastHook(repo_path=repo(batch_engine=f"{{type: {named}}}")).get_conn()
+    assert type(store._get_provider().batch_engine) is LocalComputeEngine
 
 
 @pytest.mark.parametrize(
