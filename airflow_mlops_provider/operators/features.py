@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_mlops_provider.exceptions import ParameterError
+from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.hooks.feast import FeastHook
 from airflow_mlops_provider.operators.base import MlopsOperator
 from airflow_mlops_provider.records import DatasetRef
@@ -97,7 +97,7 @@ class FeastHistoricalFeaturesOperator(FeastOperator):
             that returns a pandas frame; or
         entities_sql: a query for them, sent to
         conn_id: this Connection of a database, with
-        parameters: the values of its placeholders.
+        parameters: the values of the query's ``:name``.
         name: Name of the dataset that is written. Rows of a function or query are kept as
             ``{name}_entities``.
         feature_service: Which features; or
@@ -171,10 +171,10 @@ class FeastHistoricalFeaturesOperator(FeastOperator):
                 f"{self.entities!r} and {self.entities_sql!r} instead."
             )
         if self.entities_sql:
-            return self._queried()
+            return self._queried(self.entities_sql)
         return self._called() if callable(self.entities) else DatasetRef.from_xcom(self.entities)
 
-    def _queried(self) -> DatasetRef:
+    def _queried(self, sql: str) -> DatasetRef:
         import pyarrow as pa
 
         from airflow_mlops_provider.hooks.sql import stream_query
@@ -182,9 +182,11 @@ class FeastHistoricalFeaturesOperator(FeastOperator):
 
         if not self.conn_id:
             raise ParameterError.of("conn_id", type(self).__name__, "given with entities_sql", None)
-        parts = stream_query(self.conn_id, self.entities_sql, self.parameters)
+        parts = list(stream_query(self.conn_id, sql, self.parameters))
+        if not parts:
+            raise DataError(f"The query for entity rows gives none: {sql}")
         return write_table(
-            pa.concat_tables(parts),
+            pa.concat_tables(parts, promote_options="permissive"),
             f"{self.name}_entities",
             self.workspace_uri,
             f"SQL of {self.conn_id}",

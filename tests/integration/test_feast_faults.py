@@ -80,12 +80,12 @@ STAGES = {
     "before Feast is called": "from feast import FeatureStore as c\nc.materialize = die",
     "before a row is read": "type(store.provider.batch_engine).materialize = die",
     "while rows are written": (
-        "from feast.infra.online_stores.sqlite import SqliteOnlineStore as c\n"
-        "write = c.online_write_batch\n"
+        "from airflow_mlops_provider.steps.feast_writers import SqliteWriter as c\n"
+        "write = c._write\n"
         "def once(*a, **k):\n"
-        "    c.online_write_batch = die\n"
+        "    c._write = die\n"
         "    return write(*a, **k)\n"
-        "c.online_write_batch = once"
+        "c._write = once"
     ),
     "between rows and registry": (
         "from feast.infra.registry.registry import Registry as c\nc.apply_materialization = die"
@@ -340,7 +340,7 @@ def test_a_source_of_other_types_than_declared_is_named(repo):
     take_online(open_store(repo), None, day(0), day(7))
     source = Path(repo, "weather.parquet")
     observations().assign(temp="warm").to_parquet(source, coerce_timestamps="us")
-    with pytest.raises(DataError, match=r"rows of 'weather'.*Correct the source"):
+    with pytest.raises(DataError, match=r"'weather'.*Correct"):
         take_online(open_store(repo), None, day(7), day(14))
     assert intervals_of(repo) == [(day(0), day(7))]
     assert served(open_store(repo)) == newest(day(7))

@@ -29,7 +29,6 @@ def repo(request, tmp_path, workspace, monkeypatch):
     url = f"sqlite:///{tmp_path}/registry.sqlite"
     if request.param == "postgres":
         url = request.getfixturevalue("postgres").replace("://", "+psycopg2://")
-    # the hook makes the folder of this one only once `fstores` is merged
     store = f"\nonline_store: {{type: sqlite, path: {tmp_path}/online.db}}\n"
     registry = f"registry: {{registry_type: sql, path: '{url}', cache_ttl_seconds: 0}}\n"
     repo = write_repo(tmp_path / "repo", config=registry)

@@ -109,11 +109,20 @@ def test_entity_rows_come_from_a_query(context, local, joined, monkeypatch):
     stream_query = MagicMock(return_value=iter([pa.Table.from_pandas(ROWS)] * 2))
     fake = SimpleNamespace(stream_query=stream_query)
     monkeypatch.setitem(sys.modules, "airflow_mlops_provider.hooks.sql", fake)
-    sql = {"entities_sql": "SELECT ?", "conn_id": "db", "parameters": [1]}
+    sql = {"entities_sql": "SELECT :n", "conn_id": "db", "parameters": {"n": 1}}
     FeastHistoricalFeaturesOperator(**local, **sql).execute(context)
-    stream_query.assert_called_once_with("db", "SELECT ?", [1])
+    stream_query.assert_called_once_with("db", "SELECT :n", {"n": 1})
     entities = joined.call_args.args[1]
     assert (entities.name, entities.n_rows) == ("joined_entities", 4)
+
+
+def test_a_query_without_rows_is_told(context, local, joined, monkeypatch):
+    fake = SimpleNamespace(stream_query=MagicMock(return_value=iter([])))
+    monkeypatch.setitem(sys.modules, "airflow_mlops_provider.hooks.sql", fake)
+    with pytest.raises(AirflowFailException, match="gives none: SELECT 1"):
+        FeastHistoricalFeaturesOperator(**local, entities_sql="SELECT 1", conn_id="db").execute(
+            context
+        )
 
 
 @pytest.mark.parametrize(
