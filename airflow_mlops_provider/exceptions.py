@@ -14,6 +14,7 @@
     │   └── RegistryConflictError   somebody else moved the alias or the state meanwhile
     └── ServiceError                a service did not do its part; a retry may help
         ├── SourceChangedError      a source was written to while we read it
+        ├── FeatureStoreUnavailableError
         ├── MlflowUnavailableError
         ├── ServingUnavailableError
         └── StackUnavailableError
@@ -75,6 +76,10 @@ class ServiceError(MlopsError):
 
 class SourceChangedError(ServiceError):
     """A source was written to while it was read; once its writer is done, a retry helps."""
+
+
+class FeatureStoreUnavailableError(ServiceError):
+    """The registry of Feast is held by another process, or a store does not answer."""
 
 
 class MlflowUnavailableError(ServiceError):

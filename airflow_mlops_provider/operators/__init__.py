@@ -11,9 +11,10 @@ from airflow_mlops_provider.operators.feature_skew import CheckFeatureSkewOperat
 from airflow_mlops_provider.operators.features import (
     FeastApplyOperator,
     FeastHistoricalFeaturesOperator,
-    FeastMaterializeOperator,
+    FeastPushOperator,
 )
 from airflow_mlops_provider.operators.gate import ValidateModelOperator
+from airflow_mlops_provider.operators.materialize import FeastMaterializeOperator
 from airflow_mlops_provider.operators.monitor import (
     CompactPredictionLogOperator,
     JoinLabelsOperator,
@@ -50,6 +51,7 @@ __all__ = [
     "FeastApplyOperator",
     "FeastHistoricalFeaturesOperator",
     "FeastMaterializeOperator",
+    "FeastPushOperator",
     "FinishPipelineRunOperator",
     "GetModelVersionOperator",
     "JoinLabelsOperator",

@@ -3,11 +3,13 @@
 from airflow_mlops_provider.sensors.data import NewDataSensor
 from airflow_mlops_provider.sensors.drift import DataDriftSensor
 from airflow_mlops_provider.sensors.endpoint import EndpointHealthSensor
+from airflow_mlops_provider.sensors.features import FeatureFreshnessSensor
 from airflow_mlops_provider.sensors.monitor import ModelPerformanceSensor
 
 __all__ = [
     "DataDriftSensor",
     "EndpointHealthSensor",
+    "FeatureFreshnessSensor",
     "ModelPerformanceSensor",
     "NewDataSensor",
 ]

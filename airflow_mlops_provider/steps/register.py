@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 PROFILE_TAG = "mlops.profile_uri"
 SUITE_TAG = "mlops.suite_uri"
+FEATURE_SERVICE_TAG = "mlops.feature_service"
 BASELINE_TAG = "mlops.baseline."
 _ABSENT = {ErrorCode.Name(code) for code in (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)}
 
@@ -75,12 +76,19 @@ def register_model(
 
 
 def monitoring_tags(
-    report: EvaluationReport | None, profile_uri: str | None, suite_uri: str | None
+    report: EvaluationReport | None,
+    profile_uri: str | None,
+    suite_uri: str | None,
+    feature_service: str | None = None,
 ) -> dict[str, str]:
     """Return the tags by which monitoring knows what a version promised and learned from."""
     metrics = report.metrics if report else {}
     promised = {f"{BASELINE_TAG}{name}": repr(metric.value) for name, metric in metrics.items()}
-    learned_from = {PROFILE_TAG: profile_uri, SUITE_TAG: suite_uri}
+    learned_from = {
+        PROFILE_TAG: profile_uri,
+        SUITE_TAG: suite_uri,
+        FEATURE_SERVICE_TAG: feature_service,
+    }
     return promised | {tag: uri for tag, uri in learned_from.items() if uri}
 
 
