@@ -30,7 +30,7 @@ from feast.types import Float64
 from sqlalchemy import create_engine, make_url
 
 from airflow_mlops_provider.hooks.feast import FeastHook
-from airflow_mlops_provider.steps.features import historical_features
+from airflow_mlops_provider.steps.features.historical import historical_features
 from airflow_mlops_provider.steps.snapshot import write_dataset
 from benchmarks import Measure
 from tests.servers import postgres_server, redis_server

@@ -30,7 +30,7 @@ MEGABYTES = 400
 FLAT = 1.2
 FEATURES = [f"f{number}" for number in range(10)]
 START, END = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC)
-OURS = "airflow_mlops_provider.steps.feast_engine.StreamingComputeEngine"
+OURS = "airflow_mlops_provider.steps.features.engine.StreamingComputeEngine"
 THEIRS = "local"
 Figures = tuple[float, float]
 """Entities per second, and the peak of resident memory in MB."""

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from airflow_mlops_provider.hooks.feast import FeastHook
-from airflow_mlops_provider.steps.materialize import materialize
+from airflow_mlops_provider.steps.features.materialize import materialize
 
 ROOT = Path(__file__).resolve().parents[1]
 START = pd.Timestamp("2013-01-01", tz="UTC")
@@ -113,7 +113,7 @@ PROCESS = """
 import os, signal, sys, time
 from datetime import UTC, datetime, timedelta
 from airflow_mlops_provider.hooks.feast import FeastHook
-from airflow_mlops_provider.steps.materialize import materialize
+from airflow_mlops_provider.steps.features.materialize import materialize
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)

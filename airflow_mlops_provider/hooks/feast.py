@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from feast import FeatureStore, RepoConfig
 
 CONFIG_FILE = "feature_store.yaml"
-ENGINE = "airflow_mlops_provider.steps.feast_engine.StreamingComputeEngine"
+ENGINE = "airflow_mlops_provider.steps.features.engine.StreamingComputeEngine"
 _FEASTS_OWN = {"type": "local"}
-_REGISTRY_STORE = "airflow_mlops_provider.steps.feature_registry.AtomicFileRegistryStore"
+_REGISTRY_STORE = "airflow_mlops_provider.steps.features.registry.AtomicFileRegistryStore"
 
 
 class FeastHook(BaseHook):

@@ -82,7 +82,7 @@ class CheckFeatureSkewOperator(FeastOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Compare, and keep the report as a page."""
-        from airflow_mlops_provider.steps.feature_skew import skew_page
+        from airflow_mlops_provider.steps.features.skew import skew_page
 
         with self.tracked_run(context) as run:
             report = self._compared()
@@ -100,7 +100,7 @@ class CheckFeatureSkewOperator(FeastOperator):
         return report.to_xcom()
 
     def _compared(self) -> FeatureSkewReport:
-        from airflow_mlops_provider.steps.feature_skew import compare_logged, compare_online
+        from airflow_mlops_provider.steps.features.skew import compare_logged, compare_online
 
         common: dict[str, Any] = {
             "feature_service": self.feature_service,

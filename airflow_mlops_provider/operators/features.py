@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from feast import FeatureStore
 
-    from airflow_mlops_provider.steps.feature_repo import FeaturePlan
+    from airflow_mlops_provider.steps.features.repo import FeaturePlan
 
 FEATURE_SERVICE_KEY = "feature_service"
 
@@ -70,7 +70,7 @@ class FeastApplyOperator(FeastOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Apply the repository, as ``feast apply`` does."""
-        from airflow_mlops_provider.steps.feature_repo import PLAN_FILE, apply_features
+        from airflow_mlops_provider.steps.features.repo import PLAN_FILE, apply_features
 
         def show(plan: FeaturePlan) -> None:
             self.log.info("Changes to the feature store:\n%s", plan)
@@ -143,8 +143,8 @@ class FeastHistoricalFeaturesOperator(FeastOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Join, and write the dataset to the workspace."""
-        from airflow_mlops_provider.steps.feature_pin import pin_feature_service
-        from airflow_mlops_provider.steps.features import historical_features
+        from airflow_mlops_provider.steps.features.historical import historical_features
+        from airflow_mlops_provider.steps.features.pin import pin_feature_service
 
         with self.tracked_run(context) as run:
             store = self.store
@@ -224,7 +224,7 @@ class FeastPushOperator(FeastOperator):
 
     def execute(self, context: Context) -> int:
         """Push the newest row of each entity online, and offline those that are not there."""
-        from airflow_mlops_provider.steps.feature_push import push_features
+        from airflow_mlops_provider.steps.features.push import push_features
 
         with self.tracked_run(context):
             rows = DatasetRef.from_xcom(self.rows)

@@ -64,7 +64,7 @@ class FeastMaterializeOperator(FeastOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Materialize view by view and piece by piece."""
-        from airflow_mlops_provider.steps.materialize import materialize
+        from airflow_mlops_provider.steps.features.materialize import materialize
 
         with self.tracked_run(context):
             views = materialize(
@@ -83,7 +83,7 @@ class FeastMaterializeOperator(FeastOperator):
 
     def on_kill(self) -> None:
         """Let the views be served that would stay in state MATERIALIZING."""
-        from airflow_mlops_provider.steps.materialize import heal_views
+        from airflow_mlops_provider.steps.features.materialize import heal_views
 
         self.log.info("Healed %s", heal_views(self.store, self.feature_views))
 

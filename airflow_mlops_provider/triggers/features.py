@@ -80,7 +80,7 @@ def look(
     max_age: str | float | None,
 ) -> dict[str, Any]:
     """Return the newest end of each view, and the views that are ``stale``."""
-    from airflow_mlops_provider.steps.feature_freshness import newest_ends, stale_views
+    from airflow_mlops_provider.steps.features.freshness import newest_ends, stale_views
 
     ends = newest_ends(FeastHook(feast_conn_id, repo_path, workspace).get_conn(), feature_views)
     stale = stale_views(ends, now=datetime.now(UTC), fresh_after=fresh_after, max_age=max_age)

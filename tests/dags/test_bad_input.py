@@ -43,7 +43,7 @@ from airflow_mlops_provider.operators import (
 from airflow_mlops_provider.records import ModelRef, ModelVersionRef, PredictionBatchRef
 from airflow_mlops_provider.stack.service import free_ports
 from airflow_mlops_provider.steps.drift.reference import profile_dataset
-from airflow_mlops_provider.steps.feature_repo import apply_features
+from airflow_mlops_provider.steps.features.repo import apply_features
 from airflow_mlops_provider.steps.snapshot import write_dataset
 
 BUNDLE = "bad-input"

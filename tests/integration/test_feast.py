@@ -11,9 +11,9 @@ import pytest
 from feast.feature_view import FeatureViewState
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.steps.feature_repo import apply_features
-from airflow_mlops_provider.steps.features import historical_features
-from airflow_mlops_provider.steps.materialize import heal_views
+from airflow_mlops_provider.steps.features.historical import historical_features
+from airflow_mlops_provider.steps.features.materialize import heal_views
+from airflow_mlops_provider.steps.features.repo import apply_features
 from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
 from tests.feast_repos import (
     DEFINITIONS,

@@ -35,7 +35,7 @@ from airflow_mlops_provider.stack.service import free_ports
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 END = datetime(2025, 1, 1, tzinfo=UTC)
-ENGINE = "airflow_mlops_provider.steps.feast_engine.StreamingComputeEngine"
+ENGINE = "airflow_mlops_provider.steps.features.engine.StreamingComputeEngine"
 FEAST = "local"
 DTYPES = {
     "f64": Float64,

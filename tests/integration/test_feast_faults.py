@@ -27,10 +27,10 @@ from airflow_mlops_provider.exceptions import (
     PermanentError,
 )
 from airflow_mlops_provider.stack.service import free_ports
-from airflow_mlops_provider.steps import feature_registry
-from airflow_mlops_provider.steps.feature_registry import registry_lock
-from airflow_mlops_provider.steps.feature_repo import apply_features
-from airflow_mlops_provider.steps.features import historical_features
+from airflow_mlops_provider.steps.features import registry
+from airflow_mlops_provider.steps.features.historical import historical_features
+from airflow_mlops_provider.steps.features.registry import registry_lock
+from airflow_mlops_provider.steps.features.repo import apply_features
 from airflow_mlops_provider.steps.snapshot import write_dataset
 from tests.feast_repos import (
     DEFINITIONS,
@@ -80,7 +80,7 @@ STAGES = {
     "before Feast is called": "from feast import FeatureStore as c\nc.materialize = die",
     "before a row is read": "type(store.provider.batch_engine).materialize = die",
     "while rows are written": (
-        "from airflow_mlops_provider.steps.feast_writers import SqliteWriter as c\n"
+        "from airflow_mlops_provider.steps.features.writers import SqliteWriter as c\n"
         "write = c._write\n"
         "def once(*a, **k):\n"
         "    c._write = die\n"
@@ -173,7 +173,7 @@ def test_rivals_on_the_same_and_other_views_lose_no_interval_and_stop_no_serving
 
 
 HOLD = """
-from airflow_mlops_provider.steps.feature_registry import registry_lock
+from airflow_mlops_provider.steps.features.registry import registry_lock
 
 with registry_lock(store):
     print("held", flush=True)
@@ -185,7 +185,7 @@ def test_a_lock_is_waited_for_and_let_go_by_a_dead_process(repo, monkeypatch, ca
     holder = in_process(HOLD, repo)
     while holder.stdout.readline().strip() != "held":
         assert holder.poll() is None
-    monkeypatch.setattr(feature_registry, "LOCK_SECONDS", 1.5)
+    monkeypatch.setattr(registry, "LOCK_SECONDS", 1.5)
     with caplog.at_level("INFO"), pytest.raises(FeatureStoreUnavailableError, match=r"1\.5 s"):
         take_online(open_store(repo), None, day(0), day(7))
     assert "Waiting for another process" in caplog.text

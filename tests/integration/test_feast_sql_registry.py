@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from airflow_mlops_provider.exceptions import FeatureStoreUnavailableError
-from airflow_mlops_provider.steps import feature_registry
-from airflow_mlops_provider.steps.feature_repo import apply_features
+from airflow_mlops_provider.steps.features import registry
+from airflow_mlops_provider.steps.features.repo import apply_features
 from tests.feast_repos import in_process, intervals_of, open_store, write_repo
 
 COMMITS = """
-from airflow_mlops_provider.steps.feature_registry import registry_lock
+from airflow_mlops_provider.steps.features.registry import registry_lock
 
 view = store.get_feature_view("weather")
 for n in range(int(sys.argv[2]), int(sys.argv[2]) + 10):
@@ -45,9 +45,9 @@ def test_rivals_on_one_view_lose_no_interval(repo):
 
 
 def test_the_lock_keeps_others_out_and_dies_with_its_holder(repo, monkeypatch):
-    monkeypatch.setattr(feature_registry, "LOCK_SECONDS", 0.5)
+    monkeypatch.setattr(registry, "LOCK_SECONDS", 0.5)
     holder = in_process(
-        "from airflow_mlops_provider.steps.feature_registry import registry_lock\n"
+        "from airflow_mlops_provider.steps.features.registry import registry_lock\n"
         "with registry_lock(store):\n"
         "    print('held', flush=True)\n"
         "    time.sleep(600)",
@@ -57,11 +57,11 @@ def test_the_lock_keeps_others_out_and_dies_with_its_holder(repo, monkeypatch):
         assert holder.poll() is None
     with (
         pytest.raises(FeatureStoreUnavailableError),
-        feature_registry.registry_lock(open_store(repo)),
+        registry.registry_lock(open_store(repo)),
     ):
         pass
     holder.kill()
     holder.wait()
-    monkeypatch.setattr(feature_registry, "LOCK_SECONDS", 10)
-    with feature_registry.registry_lock(open_store(repo)):
+    monkeypatch.setattr(registry, "LOCK_SECONDS", 10)
+    with registry.registry_lock(open_store(repo)):
         pass

@@ -11,11 +11,11 @@ import pytest
 
 from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError
 from airflow_mlops_provider.records import ModelVersionRef
-from airflow_mlops_provider.steps.feature_freshness import newest_ends
-from airflow_mlops_provider.steps.feature_pin import pin_feature_service, require_pinned_service
-from airflow_mlops_provider.steps.feature_push import push_features
-from airflow_mlops_provider.steps.feature_repo import apply_features
-from airflow_mlops_provider.steps.features import historical_features
+from airflow_mlops_provider.steps.features.freshness import newest_ends
+from airflow_mlops_provider.steps.features.historical import historical_features
+from airflow_mlops_provider.steps.features.pin import pin_feature_service, require_pinned_service
+from airflow_mlops_provider.steps.features.push import push_features
+from airflow_mlops_provider.steps.features.repo import apply_features
 from airflow_mlops_provider.steps.register import monitoring_tags
 from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
 from tests.feast_repos import (

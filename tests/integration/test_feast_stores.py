@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,16 @@ from sqlalchemy import create_engine, make_url, text
 
 from airflow_mlops_provider.exceptions import PermanentError
 from airflow_mlops_provider.hooks.feast import FeastHook
-from airflow_mlops_provider.steps.feature_skew import compare_online
-from airflow_mlops_provider.steps.features import (
-    apply_features,
-    heal_views,
-    historical_features,
-    materialize,
-)
+from airflow_mlops_provider.steps.features.historical import historical_features
+from airflow_mlops_provider.steps.features.materialize import heal_views
+from airflow_mlops_provider.steps.features.materialize import materialize as materialize_now
+from airflow_mlops_provider.steps.features.repo import apply_features
+from airflow_mlops_provider.steps.features.skew import compare_online
 from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 START = pd.Timestamp("2024-01-01", tz="UTC")
+materialize = partial(materialize_now, now=START + pd.Timedelta(days=365))
 _NUMBERS = itertools.count()
 FEATURES = ["level", "visits", "colour", "active"]
 CONFIG = """
@@ -269,14 +269,15 @@ TWO_DAYS = """
 import sys
 from datetime import UTC, datetime, timedelta
 from airflow_mlops_provider.hooks.feast import FeastHook
-from airflow_mlops_provider.steps.features import materialize
+from airflow_mlops_provider.steps.features.materialize import materialize
 
 start = datetime(2024, 1, 1, tzinfo=UTC)
 store = FeastHook(repo_path=sys.argv[1]).get_conn()
 for day in range(8):
     if day % 4 == int(sys.argv[2]):
         views = ["one", "two"] if day % 2 else ["two", "one"]
-        materialize(store, views, start + timedelta(days=day), start + timedelta(days=day + 1))
+        end = start + timedelta(days=day + 1)
+        materialize(store, views, start + timedelta(days=day), end, now=end)
 """
 
 

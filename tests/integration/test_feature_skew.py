@@ -13,8 +13,9 @@ import pytest
 from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.hooks.feast import FeastHook
 from airflow_mlops_provider.steps.compact import compact_log
-from airflow_mlops_provider.steps.feature_skew import compare_logged, compare_online, skew_page
-from airflow_mlops_provider.steps.features import apply_features, materialize
+from airflow_mlops_provider.steps.features.materialize import materialize
+from airflow_mlops_provider.steps.features.repo import apply_features
+from airflow_mlops_provider.steps.features.skew import compare_logged, compare_online, skew_page
 from airflow_mlops_provider.steps.snapshot import write_dataset
 from tests.prediction_logs import record, write_segment
 
@@ -96,7 +97,7 @@ def repo(tmp_path, workspace, monkeypatch):
 def store(repo):
     apply_features(FeastHook(repo_path=repo).get_conn(), repo)
     opened = FeastHook(repo_path=repo).get_conn()
-    materialize(opened, None, START, END)
+    materialize(opened, None, START, END, now=END)
     return opened
 
 
@@ -154,7 +155,7 @@ def test_a_value_that_was_tampered_with_is_found_and_named(store, entities):
 def test_a_view_materialized_to_an_older_window_is_found(repo, entities):
     apply_features(FeastHook(repo_path=repo).get_conn(), repo)
     store = FeastHook(repo_path=repo).get_conn()
-    materialize(store, None, START, START + timedelta(days=8))
+    materialize(store, None, START, START + timedelta(days=8), now=END)
     report = compare_online(store, entities, at=END, feature_service="service")
     visits = by_feature(report)["visits"]
     assert (report.verdict, visits.share, len(visits.examples)) == ("skewed", 1.0, 5)

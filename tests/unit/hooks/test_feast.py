@@ -8,7 +8,7 @@ from feast.infra.compute_engines.local.compute import LocalComputeEngine
 
 from airflow_mlops_provider.exceptions import DataError
 from airflow_mlops_provider.hooks.feast import FeastHook
-from airflow_mlops_provider.steps.feast_engine import (
+from airflow_mlops_provider.steps.features.engine import (
     StreamingComputeEngine,
     StreamingComputeEngineConfig,
 )

@@ -9,7 +9,7 @@ from airflow_mlops_provider.operators import features
 from airflow_mlops_provider.operators.feature_skew import CheckFeatureSkewOperator
 from airflow_mlops_provider.records import FeatureSkew, FeatureSkewReport, PredictionBatchRef
 
-STEPS = "airflow_mlops_provider.steps.feature_skew"
+STEPS = "airflow_mlops_provider.steps.features.skew"
 PREDICTIONS = PredictionBatchRef(uri="/w/p.parquet", n_rows=1, file_hash="f", model_versions=[])
 
 

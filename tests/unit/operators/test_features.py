@@ -15,7 +15,7 @@ from airflow_mlops_provider.operators.features import (
     FeastHistoricalFeaturesOperator,
     FeastPushOperator,
 )
-from airflow_mlops_provider.steps.feature_repo import FeaturePlan
+from airflow_mlops_provider.steps.features.repo import FeaturePlan
 
 STEPS = "airflow_mlops_provider.steps"
 

@@ -11,7 +11,7 @@ from airflow_mlops_provider.operators import features
 from airflow_mlops_provider.operators.features import FeastApplyOperator
 from airflow_mlops_provider.operators.materialize import FeastMaterializeOperator
 
-STEPS = "airflow_mlops_provider.steps.materialize"
+STEPS = "airflow_mlops_provider.steps.features.materialize"
 
 
 class StateStore:

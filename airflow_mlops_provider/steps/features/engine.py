@@ -11,7 +11,7 @@ What it does not know (transformations, aggregations, stream views, views withou
 an offline copy) it leaves to Feast's local engine. ``feature_store.yaml`` names it::
 
     batch_engine:
-      type: airflow_mlops_provider.steps.feast_engine.StreamingComputeEngine
+      type: airflow_mlops_provider.steps.features.engine.StreamingComputeEngine
 
 It leaves in the online store and registry what Feast would, but for these points: a row never
 replaces a newer one, so that windows may come in any order; of rows that tie in event and created
@@ -34,8 +34,8 @@ from feast.infra.compute_engines.local.feature_builder import LocalFeatureBuilde
 from feast.infra.compute_engines.local.job import LocalMaterializationJob
 from feast.infra.offline_stores.duckdb import DuckDBOfflineStore
 
-from airflow_mlops_provider.steps.feast_encoding import without_key
-from airflow_mlops_provider.steps.feast_writers import writer_for
+from airflow_mlops_provider.steps.features.encoding import without_key
+from airflow_mlops_provider.steps.features.writers import writer_for
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,8 +51,8 @@ VALUES_AT_ONCE = 2_000_000
 class StreamingComputeEngineConfig(LocalComputeEngineConfig):
     """Options of the engine: those of Feast's local engine, for what is left to it."""
 
-    type: Literal["airflow_mlops_provider.steps.feast_engine.StreamingComputeEngine"] = (  # type: ignore[assignment] # another name is its purpose
-        "airflow_mlops_provider.steps.feast_engine.StreamingComputeEngine"
+    type: Literal["airflow_mlops_provider.steps.features.engine.StreamingComputeEngine"] = (
+        "airflow_mlops_provider.steps.features.engine.StreamingComputeEngine"  # type: ignore[assignment]
     )
 
 

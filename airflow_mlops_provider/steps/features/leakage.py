@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from feast import FeatureStore
 
-    from airflow_mlops_provider.steps.features import AskedView
+    from airflow_mlops_provider.steps.features.historical import AskedView
 
 TIME_COLUMN = "event_timestamp"
 _ROW, _KNOWN = "__row", "__known"

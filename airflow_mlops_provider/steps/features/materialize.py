@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.steps.feature_registry import (
+from airflow_mlops_provider.steps.features.registry import (
     feast_errors,
     heal,
     require_interval,

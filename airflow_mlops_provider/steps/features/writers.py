@@ -15,7 +15,13 @@ from feast.infra.online_stores.sqlite import SqliteOnlineStore, adapt_datetime_e
 from feast.utils import _convert_arrow_to_proto, make_tzaware
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from airflow_mlops_provider.steps.feast_encoding import KEY, KEY_VERSION, Rows, encode_rows, keyed
+from airflow_mlops_provider.steps.features.encoding import (
+    KEY,
+    KEY_VERSION,
+    Rows,
+    encode_rows,
+    keyed,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa

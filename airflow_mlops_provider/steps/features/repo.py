@@ -17,7 +17,7 @@ from feast.feature_view import DUMMY_ENTITY_NAME
 from feast.infra.registry.registry import FeastObjectType
 
 from airflow_mlops_provider.exceptions import DataError
-from airflow_mlops_provider.steps.feature_registry import heal, registry_lock
+from airflow_mlops_provider.steps.features.registry import heal, registry_lock
 
 if TYPE_CHECKING:
     from feast import FeatureStore

@@ -12,8 +12,8 @@ from feast import OnDemandFeatureView
 from feast.feature_view import DUMMY_ENTITY_ID
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.steps.feature_leakage import TIME_COLUMN, require_known_then
-from airflow_mlops_provider.steps.feature_registry import feast_errors, require_sources
+from airflow_mlops_provider.steps.features.leakage import TIME_COLUMN, require_known_then
+from airflow_mlops_provider.steps.features.registry import feast_errors, require_sources
 from airflow_mlops_provider.steps.snapshot import read_table, write_table
 
 if TYPE_CHECKING:

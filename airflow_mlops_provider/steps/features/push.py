@@ -9,7 +9,7 @@ import pandas as pd
 from feast.data_source import PushMode
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.steps.feature_registry import feast_errors
+from airflow_mlops_provider.steps.features.registry import feast_errors
 from airflow_mlops_provider.steps.snapshot import read_dataset
 
 if TYPE_CHECKING:

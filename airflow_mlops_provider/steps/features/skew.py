@@ -22,9 +22,9 @@ from fsspec.core import url_to_fs
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.records import FeatureSkewReport
-from airflow_mlops_provider.steps.asked_features import Asked, asked_features
-from airflow_mlops_provider.steps.feature_tally import Pair, Tally, as_logged
-from airflow_mlops_provider.steps.features import historical_features
+from airflow_mlops_provider.steps.features.asked import Asked, asked_features
+from airflow_mlops_provider.steps.features.historical import historical_features
+from airflow_mlops_provider.steps.features.tally import Pair, Tally, as_logged
 from airflow_mlops_provider.steps.pages import render_page
 from airflow_mlops_provider.steps.prediction_log import INPUT, as_utc
 from airflow_mlops_provider.steps.readable import readable

@@ -12,7 +12,7 @@ from feast.value_type import ValueType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_mlops_provider.steps.feast_encoding import _entity_keys, encode_values
+from airflow_mlops_provider.steps.features.encoding import _entity_keys, encode_values
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 INT64 = st.integers(-(2**63), 2**63 - 1)

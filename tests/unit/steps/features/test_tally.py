@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_mlops_provider.steps.feature_tally import Pair, Tally, as_logged, same
+from airflow_mlops_provider.steps.features.tally import Pair, Tally, as_logged, same
 
 AT = datetime(2024, 1, 1, tzinfo=UTC)
 NAN = float("nan")

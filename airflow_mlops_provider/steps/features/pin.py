@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from feast import OnDemandFeatureView
 
 from airflow_mlops_provider.exceptions import ModelError
-from airflow_mlops_provider.steps.feature_registry import feast_errors
+from airflow_mlops_provider.steps.features.registry import feast_errors
 from airflow_mlops_provider.steps.register import FEATURE_SERVICE_TAG
 
 if TYPE_CHECKING:

@@ -10,8 +10,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_mlops_provider.exceptions import ParameterError
-from airflow_mlops_provider.steps.feature_registry import feast_errors, view_names
-from airflow_mlops_provider.steps.materialize import Duration, Moment, as_duration, as_moment
+from airflow_mlops_provider.steps.features.materialize import (
+    Duration,
+    Moment,
+    as_duration,
+    as_moment,
+)
+from airflow_mlops_provider.steps.features.registry import feast_errors, view_names
 
 if TYPE_CHECKING:
     from feast import FeatureStore

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 
 from airflow_mlops_provider.exceptions import ParameterError
-from airflow_mlops_provider.steps.feature_freshness import stale_views
-from airflow_mlops_provider.steps.materialize import _pieces, as_duration, as_moment
+from airflow_mlops_provider.steps.features.freshness import stale_views
+from airflow_mlops_provider.steps.features.materialize import _pieces, as_duration, as_moment
 
 NOON = datetime(2013, 1, 1, 12, tzinfo=UTC)
 
