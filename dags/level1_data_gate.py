@@ -1,7 +1,7 @@
 """Level 1: nothing uses a new month before the gate has looked at it.
 
 Broken (schema skew) stops the pipeline for a person. Moved (value skew by the suite, or drift
-from what the champion learned from) wakes ``level1_continuous_training``. Anything else goes on.
+from what the champion learned from) wakes ``level1_continuous_training``. Else nothing happens.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from airflow.sdk import DAG, AssetAlias, Param
 
 from airflow_mlops_provider.assets import drift_asset
 from airflow_mlops_provider.operators import (
-    DetectDriftBranchOperator,
+    DetectDriftOperator,
     FinishPipelineRunOperator,
     GetModelVersionOperator,
     SnapshotDatasetOperator,
@@ -68,25 +68,15 @@ with DAG(
             follow={"stop": "stop", "retrain": "retrain", "warn": "drift", "passed": "drift"},
         )
         champion = GetModelVersionOperator(task_id="champion", model=CHAMPION)
-        drift = DetectDriftBranchOperator(
+        retrain = EmptyOperator(task_id="retrain", outlets=[drift_asset(ENDPOINT)])
+        drift = DetectDriftOperator(
             task_id="drift",
             dataset=snapshot.output,
             model_version=champion.output,
             columns=BASIC,
+            name=ENDPOINT,
             consecutive=1,
-            follow={
-                "retrain": "retrain",
-                "drifted": "proceed",
-                "stable": "proceed",
-                "insufficient_data": "proceed",
-            },
+            outlets=[AssetAlias(f"{ENDPOINT}-drift")],
         )
-        retrain = EmptyOperator(
-            task_id="retrain",
-            outlets=[drift_asset(ENDPOINT)],
-            trigger_rule="none_failed_min_one_success",
-        )
-        proceed = EmptyOperator(task_id="proceed")
 
         validate >> [stop(validate.output), retrain, drift]
-        drift >> [retrain, proceed]

@@ -39,7 +39,7 @@ def test_schema_skew_stops_for_a_person(gate):
     run, states = gate("schema")
     assert run.state == "failed"
     assert states["stop"] == "failed"
-    assert states["retrain"] == states["drift"] == states["proceed"] == "skipped"
+    assert states["retrain"] == states["drift"] == "skipped"
     assert drift_events(run) == []
 
 
@@ -47,5 +47,5 @@ def test_value_skew_asks_for_retraining(gate):
     run, states = gate("values")
     assert run.state == "success"
     assert states["retrain"] == "success"
-    assert states["stop"] == states["drift"] == states["proceed"] == "skipped"
+    assert states["stop"] == states["drift"] == "skipped"
     assert drift_events(run) == ["mlops-drift://flight-delay/"]
