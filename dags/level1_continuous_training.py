@@ -126,6 +126,7 @@ with DAG(
             evaluation=challenger.output,
             profile_uri=profile.output["profile_uri"],
             suite_uri=profile.output["suite_uri"],
+            feature_service=features.output["feature_service"],
             outlets=[AssetAlias(f"{MODEL}-versions")],
         )
         deploy = DeployModelOperator(

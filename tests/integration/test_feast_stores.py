@@ -27,6 +27,7 @@ from airflow_mlops_provider.steps.features.materialize import heal_views
 from airflow_mlops_provider.steps.features.materialize import materialize as materialize_now
 from airflow_mlops_provider.steps.features.repo import apply_features
 from airflow_mlops_provider.steps.features.skew import compare_online
+from airflow_mlops_provider.steps.features.writers import writer_for
 from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -338,7 +339,7 @@ def dies_midway(stores: Stores, monkeypatch, stop, start) -> None:
     materialize(stores.open(), None, START, day)
     before = stores.open().get_feature_view("tanks").materialization_intervals
     with monkeypatch.context() as patch:
-        patch.setattr(*dying(stores.open()._get_provider().online_store, stop))
+        patch.setattr(*dying(stores.open(), stop))
         with pytest.raises(Exception) as failure:  # noqa: PT011 - the client's own
             materialize(stores.open(), None, day, end)
     assert not isinstance(failure.value, PermanentError)
@@ -349,18 +350,19 @@ def dies_midway(stores: Stores, monkeypatch, stop, start) -> None:
     assert len(stores.open().get_feature_view("tanks").materialization_intervals) == 2
 
 
-def dying(online_store: Any, stop) -> tuple[type, str, Any]:
+def dying(store: Any, stop) -> tuple[type, str, Any]:
     """Return a way to write that stops the server halfway through the rows."""
-    kind = type(online_store)
-    write = kind.online_write_batch
+    online = store._get_provider().online_store
+    kind = type(writer_for(online, store.config, store.get_feature_view("tanks")))
+    write = kind.write
 
-    def half(self, config, table, data, progress):
-        middle = len(data) // 2
-        write(self, config, table, data[:middle], progress)
+    def half(self, batch):
+        middle = batch.num_rows // 2
+        write(self, batch.slice(0, middle))
         stop()
-        write(self, config, table, data[middle:], progress)
+        write(self, batch.slice(middle))
 
-    return kind, "online_write_batch", half
+    return kind, "write", half
 
 
 @pytest.fixture

@@ -71,6 +71,7 @@ class FeastWriter:
     def __init__(self, store: OnlineStore, config: RepoConfig, view: FeatureView) -> None:
         self.store, self.config, self.view = store, config, view
         self.size = _size(config, view)
+        self.features = [feature.name for feature in view.features]
         self.join_keys = {
             column.name: column.dtype.to_value_type() for column in view.entity_columns
         }
@@ -82,7 +83,9 @@ class FeastWriter:
 
     def _write(self, batch: pa.RecordBatch) -> None:
         rows = _convert_arrow_to_proto(batch, self.view, self.join_keys)
-        stored = self.store.online_read(self.config, self.view, [key for key, *_ in rows])
+        keys = [key for key, *_ in rows]
+        # Feast's Postgres store cannot read without being told the features
+        stored = self.store.online_read(self.config, self.view, keys, self.features)
         newer = [
             row
             for row, (time, _) in zip(rows, stored, strict=True)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import sys
-from types import SimpleNamespace
 from unittest.mock import MagicMock, patch
 
 import pandas as pd
@@ -9,12 +7,15 @@ import pyarrow as pa
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_mlops_provider.hooks import sql as sql_hook
 from airflow_mlops_provider.operators import features
 from airflow_mlops_provider.operators.features import (
+    CheckFeatureServiceOperator,
     FeastApplyOperator,
     FeastHistoricalFeaturesOperator,
     FeastPushOperator,
 )
+from airflow_mlops_provider.records import ModelVersionRef
 from airflow_mlops_provider.steps.features.repo import FeaturePlan
 
 STEPS = "airflow_mlops_provider.steps"
@@ -47,7 +48,7 @@ def test_apply_keeps_its_plan_and_gives_the_views(context, run, store, given, al
         show(plan)
         return ["v"]
 
-    with patch(f"{STEPS}.feature_repo.apply_features", apply):
+    with patch(f"{STEPS}.features.repo.apply_features", apply):
         assert FeastApplyOperator(**arguments(allow_destructive=given)).execute(context) == ["v"]
     text = "  create entity e\n! delete entity d"
     run.client.log_text.assert_called_once_with("run-1", text, "feast_plan.txt")
@@ -57,8 +58,8 @@ def test_apply_keeps_its_plan_and_gives_the_views(context, run, store, given, al
 def joined(dataset):
     """The step, and the pin of its service."""
     with (
-        patch(f"{STEPS}.features.historical_features", return_value=dataset) as step,
-        patch(f"{STEPS}.feature_pin.pin_feature_service", return_value="s@1"),
+        patch(f"{STEPS}.features.historical.historical_features", return_value=dataset) as step,
+        patch(f"{STEPS}.features.pin.pin_feature_service", return_value="s@1"),
     ):
         yield step
 
@@ -107,8 +108,7 @@ def test_entity_rows_come_from_a_function(context, local, joined):
 
 def test_entity_rows_come_from_a_query(context, local, joined, monkeypatch):
     stream_query = MagicMock(return_value=iter([pa.Table.from_pandas(ROWS)] * 2))
-    fake = SimpleNamespace(stream_query=stream_query)
-    monkeypatch.setitem(sys.modules, "airflow_mlops_provider.hooks.sql", fake)
+    monkeypatch.setattr(sql_hook, "stream_query", stream_query)
     sql = {"entities_sql": "SELECT :n", "conn_id": "db", "parameters": {"n": 1}}
     FeastHistoricalFeaturesOperator(**local, **sql).execute(context)
     stream_query.assert_called_once_with("db", "SELECT :n", {"n": 1})
@@ -117,9 +117,8 @@ def test_entity_rows_come_from_a_query(context, local, joined, monkeypatch):
 
 
 def test_a_query_without_rows_is_told(context, local, joined, monkeypatch):
-    fake = SimpleNamespace(stream_query=MagicMock(return_value=iter([])))
-    monkeypatch.setitem(sys.modules, "airflow_mlops_provider.hooks.sql", fake)
-    with pytest.raises(AirflowFailException, match="gives none: SELECT 1"):
+    monkeypatch.setattr(sql_hook, "stream_query", MagicMock(return_value=iter([])))
+    with pytest.raises(AirflowFailException, match="No rows in SQL of db: SELECT 1"):
         FeastHistoricalFeaturesOperator(**local, entities_sql="SELECT 1", conn_id="db").execute(
             context
         )
@@ -133,16 +132,28 @@ def test_a_query_without_rows_is_told(context, local, joined, monkeypatch):
         ({"entities_sql": "SELECT 1"}, "conn_id"),
     ],
 )
-def test_entity_rows_have_one_origin(context, local, joined, monkeypatch, wrong, message):
-    monkeypatch.setitem(
-        sys.modules, "airflow_mlops_provider.hooks.sql", SimpleNamespace(stream_query=None)
-    )
+def test_entity_rows_have_one_origin(context, local, joined, wrong, message):
     with pytest.raises(AirflowFailException, match=message):
         FeastHistoricalFeaturesOperator(**local, **wrong).execute(context)
 
 
 def test_push_gives_the_number_of_rows(context, run, store, dataset):
     operator = FeastPushOperator(**arguments(rows=dataset.to_xcom(), push_source="p", to="offline"))
-    with patch(f"{STEPS}.feature_push.push_features", return_value=3) as step:
+    with patch(f"{STEPS}.features.push.push_features", return_value=3) as step:
         assert operator.execute(context) == 3
     step.assert_called_once_with(store, dataset, push_source="p", to="offline")
+
+
+def test_a_version_is_held_to_the_features_it_learned_from(context, run, store):
+    version = ModelVersionRef(
+        name="delay",
+        version="2",
+        model_uri="models:/delay/2",
+        model_id=None,
+        run_id=None,
+        aliases=[],
+    )
+    operator = CheckFeatureServiceOperator(**arguments(model_version=version.to_xcom()))
+    with patch(f"{STEPS}.features.pin.require_pinned_service", return_value="service") as step:
+        assert operator.execute(context) == "service"
+    step.assert_called_once_with(store, version)
