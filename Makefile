@@ -19,7 +19,8 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PYTHONPATH := $(abspath dags)
 unexport PYTHONDONTWRITEBYTECODE  # Airflow starts many processes: they need the .pyc files
 
-BENCH ?= imports parse snapshot validation drift drift_soundness rollout_soundness
+BENCH ?= imports parse snapshot validation drift drift_soundness materialize \
+	feature_stores rollout_soundness
 
 took = start=$$(date +%s); $(1) && echo "== $(notdir $@) took $$(($$(date +%s) - start)) s"
 
