@@ -4,8 +4,8 @@ Feast's local engine reads all rows of the window, turns them into pandas, and c
 value. This one
 
 1. lets DuckDB find the newest row of each entity, and reads these in batches,
-2. encodes them column by column (``feast_encoding.py``), and
-3. writes them many at a time (``feast_writers.py``).
+2. encodes them column by column (``encoding``), and
+3. writes them many at a time (``writers``).
 
 What it does not know (transformations, aggregations, stream views, views without entities or with
 an offline copy) it leaves to Feast's local engine. ``feature_store.yaml`` names it::
@@ -13,15 +13,20 @@ an offline copy) it leaves to Feast's local engine. ``feature_store.yaml`` names
     batch_engine:
       type: airflow_mlops_provider.steps.features.engine.StreamingComputeEngine
 
-It leaves in the online store and registry what Feast would, but for these points: a row never
-replaces a newer one, so that windows may come in any order; of rows that tie in event and created
-timestamp the first in the source counts, where Feast's choice is arbitrary; whole numbers keep all
-digits beside nulls, where Feast rounds them to 53 bits; a missing created timestamp is a null,
-where Feast fails.
+It leaves in the online store and registry what Feast would, but for these points:
+
+- A row never replaces a newer one, so that windows may come in any order.
+- Of rows that tie in event and created timestamp the first in the source counts, where Feast's
+  choice is arbitrary.
+- In SQLite and Redis whole numbers keep all digits beside nulls, where Feast rounds them to 53
+  bits, and empty bytes stay a value, where Feast makes them null.
+- A missing created timestamp is a null, where Feast fails. A missing join key is a ``DataError``
+  that names it. A narrower number than the view declares is taken as it is.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -43,6 +48,8 @@ if TYPE_CHECKING:
     from feast.infra.registry.base_registry import BaseRegistry
     from ibis.backends.duckdb import Backend
     from ibis.expr.types import Table
+
+_log = logging.getLogger(__name__)
 
 VALUES_AT_ONCE = 2_000_000
 """Feature values of a batch: 16 MB of numbers."""
@@ -70,10 +77,19 @@ class StreamingComputeEngine(LocalComputeEngine):
         name = f"{view.name}-{task.start_time}-{task.end_time}"
         try:
             writer = writer_for(self.online_store, self.repo_config, view)
+            n_rows = 0
             for batch in self._newest(task, columns):
                 writer.write(batch)
+                n_rows += batch.num_rows
         except Exception as error:  # noqa: BLE001 - Feast raises the error of a failed job
             return LocalMaterializationJob(name, MaterializationJobStatus.ERROR, error)
+        _log.info(
+            "%d entities of %r have rows in %s to %s",
+            n_rows,
+            view.name,
+            task.start_time,
+            task.end_time,
+        )
         return LocalMaterializationJob(name, MaterializationJobStatus.SUCCEEDED)
 
     def _newest(self, task: MaterializationTask, columns: ColumnInfo) -> Iterator[pa.RecordBatch]:
