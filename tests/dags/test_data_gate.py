@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from flights.broken import land_broken
 from flights.landing import land_month
+from flights.settings import LANDED_FLIGHTS
 
 MONTH = "2013-03"
 
@@ -20,7 +21,9 @@ def gate(dag_bag, environment):
 
     def run(how):
         source = land_broken(workspace, MONTH, how)
-        done = dag_bag.get_dag("level1_data_gate").test(run_conf={"month": MONTH, "source": source})
+        dag = dag_bag.get_dag("level1_data_gate")
+        done = dag.test(run_conf={"month": MONTH, "source": source})
+        dag.params["source"] = LANDED_FLIGHTS  # a test run keeps its parameters
         return done, {ti.task_id: ti.state for ti in done.get_task_instances()}
 
     return run
