@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_mlops_provider.exceptions import ParameterError
 from airflow_mlops_provider.hooks.feast import FeastHook
+from airflow_mlops_provider.links import DataCardLink
 from airflow_mlops_provider.operators.base import MlopsOperator
+from airflow_mlops_provider.operators.snapshot import CARD, how_taken
 from airflow_mlops_provider.records import DatasetRef, ModelVersionRef
 
 if TYPE_CHECKING:
@@ -117,6 +119,7 @@ class FeastHistoricalFeaturesOperator(FeastOperator):
         "features",
         "check_rows",
     )
+    operator_extra_links = (*MlopsOperator.operator_extra_links, DataCardLink())
 
     def __init__(
         self,
@@ -143,11 +146,12 @@ class FeastHistoricalFeaturesOperator(FeastOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Join, and write the dataset to the workspace."""
+        from airflow_mlops_provider.steps.card import DataCard
         from airflow_mlops_provider.steps.features.historical import historical_features
         from airflow_mlops_provider.steps.features.pin import pin_feature_service
 
         with self.tracked_run(context) as run:
-            store = self.store
+            store, card = self.store, DataCard(self.owner)
             dataset = historical_features(
                 store,
                 self._entities(),
@@ -156,7 +160,10 @@ class FeastHistoricalFeaturesOperator(FeastOperator):
                 feature_service=self.feature_service,
                 features=self.features,
                 check_rows=int(self.check_rows),
+                card=card,
             )
+            run.log_page(card.html(dataset, how_taken(context)), CARD)
+            self.link_artifact(context, run, DataCardLink.xcom_key, CARD)
             run.log_dataset(dataset, "features")
             run.log_record(dataset)
             if self.feature_service:

@@ -124,7 +124,8 @@ class SnapshotDatasetOperator(MlopsOperator):
         with self.tracked_run(context) as run:
             card = DataCard(self.owner, self.license, self.description)
             dataset = self._taken(context, card)
-            run.log_page(card.html(dataset, self._how(context)), CARD)
+            function = self.source if callable(self.source) else None
+            run.log_page(card.html(dataset, how_taken(context, function)), CARD)
             self.link_artifact(context, run, DataCardLink.xcom_key, CARD)
             run.log_dataset(dataset, "snapshot")
             run.log_record(dataset)
@@ -165,7 +166,7 @@ class SnapshotDatasetOperator(MlopsOperator):
         from airflow_mlops_provider.steps.snapshot import write_batches
         from airflow_mlops_provider.steps.tables import in_pieces
 
-        source = f"{self.source.__module__}.{self.source.__qualname__}"
+        source = _path_of(self.source)
         return write_batches(in_pieces(self.rows(context)), source=source, **self._target(card))
 
     def _queried(self, card: DataCard) -> DatasetRef:
@@ -191,14 +192,20 @@ class SnapshotDatasetOperator(MlopsOperator):
             "card": card,
         }
 
-    def _how(self, context: Context) -> dict[str, str]:
-        ti = context["ti"]
-        function = callable(self.source) and f"{self.source.__module__}.{self.source.__qualname__}"
-        return {
-            "When": datetime.now(UTC).isoformat(timespec="seconds"),
-            "DAG": ti.dag_id,
-            "Run": ti.run_id,
-            "Task": ti.task_id,
-            "Try": str(ti.try_number),
-            "Processing script": function or getattr(context.get("dag"), "relative_fileloc", ""),
-        }
+
+def how_taken(context: Context, function: Any = None) -> dict[str, str]:
+    """Return when and by what a dataset was taken, as its data card tells it."""
+    ti = context["ti"]
+    script = getattr(context.get("dag"), "relative_fileloc", "")
+    return {
+        "When": datetime.now(UTC).isoformat(timespec="seconds"),
+        "DAG": ti.dag_id,
+        "Run": ti.run_id,
+        "Task": ti.task_id,
+        "Try": str(ti.try_number),
+        "Processing script": _path_of(function) if function else script,
+    }
+
+
+def _path_of(function: Any) -> str:
+    return f"{function.__module__}.{function.__qualname__}"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from feast.feature_view_projection import FeatureViewProjection
 
     from airflow_mlops_provider.records import DatasetRef
+    from airflow_mlops_provider.steps.card import DataCard
 
 _ROW = "__row"
 
@@ -45,6 +46,7 @@ def historical_features(
     feature_service: str | None = None,
     features: Sequence[str] | None = None,
     check_rows: int = 200,
+    card: DataCard | None = None,
 ) -> DatasetRef:
     """Add to each entity row the features as they were known at its ``event_timestamp``.
 
@@ -59,6 +61,7 @@ def historical_features(
         feature_service: Which features; or
         features: their references (``view:feature``).
         check_rows: How many rows to check for leakage; 0 checks none.
+        card: Is told what was joined.
 
     Raises:
         DataError: a column, view, service or source file is missing, or a feature is not what
@@ -98,6 +101,7 @@ def historical_features(
         entities.uri,
         window_start=entities.window_start,
         window_end=entities.window_end,
+        card=card,
     )
 
 

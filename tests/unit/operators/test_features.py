@@ -55,11 +55,13 @@ def test_apply_keeps_its_plan_and_gives_the_views(context, run, store, given, al
 
 
 @pytest.fixture
-def joined(dataset):
+def joined(dataset, run):
     """The step, and the pin of its service."""
+    run.client.tracking_uri = "sqlite://"
     with (
         patch(f"{STEPS}.features.historical.historical_features", return_value=dataset) as step,
         patch(f"{STEPS}.features.pin.pin_feature_service", return_value="s@1"),
+        patch(f"{STEPS}.card.DataCard.html", return_value="<html>"),
     ):
         yield step
 
@@ -71,6 +73,7 @@ def test_historical_features_give_a_dataset_and_pin_the_service(
         **arguments(entities=dataset.to_xcom(), name="joined", feature_service="s")
     )
     assert operator.execute(context) == dataset.to_xcom()
+    card = joined.call_args.kwargs["card"]
     joined.assert_called_once_with(
         store,
         dataset,
@@ -79,7 +82,9 @@ def test_historical_features_give_a_dataset_and_pin_the_service(
         feature_service="s",
         features=None,
         check_rows=200,
+        card=card,
     )
+    run.log_page.assert_called_once_with("<html>", "data_card.html")
     run.log_record.assert_called_once_with(dataset)
     context["ti"].xcom_push.assert_called_once_with(key="feature_service", value="s@1")
 
