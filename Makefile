@@ -19,10 +19,13 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PYTHONPATH := $(abspath dags)
 unexport PYTHONDONTWRITEBYTECODE  # Airflow starts many processes: they need the .pyc files
 
+BENCH ?= imports parse snapshot validation drift drift_soundness materialize \
+	feature_stores rollout_soundness
+
 took = start=$$(date +%s); $(1) && echo "== $(notdir $@) took $$(($$(date +%s) - start)) s"
 
 .NOTPARALLEL:
-.PHONY: help setup demo test test-unit test-integration test-dags test-slow lint format \
+.PHONY: help setup demo test test-unit test-integration test-dags test-slow bench lint format \
 	constraints clean
 
 help:  ## Show this list
@@ -56,6 +59,9 @@ test-dags: setup  ## Every example DAG, run for real
 
 test-slow: setup  ## Simulations and long runs
 	@$(call took,$(BIN)/python -m pytest -m slow)
+
+bench: setup  ## Measure anew what docs/benchmarks says (BENCH="drift snapshot" chooses)
+	@$(call took,$(BIN)/python -m benchmarks $(BENCH) --save docs/benchmarks)
 
 lint: setup  ## Style, types and the direction of imports
 	@$(call took,$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy \

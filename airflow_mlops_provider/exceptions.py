@@ -13,6 +13,8 @@
     │   ├── RolloutFailedError      a rollout was rolled back, or could not be
     │   └── RegistryConflictError   somebody else moved the alias or the state meanwhile
     └── ServiceError                a service did not do its part; a retry may help
+        ├── SourceChangedError      a source was written to while we read it
+        ├── FeatureStoreUnavailableError
         ├── MlflowUnavailableError
         ├── ServingUnavailableError
         └── StackUnavailableError
@@ -70,6 +72,14 @@ class RegistryConflictError(PermanentError):
 
 class ServiceError(MlopsError):
     """A service did not answer or did not do its part; a retry may help."""
+
+
+class SourceChangedError(ServiceError):
+    """A source was written to while it was read; once its writer is done, a retry helps."""
+
+
+class FeatureStoreUnavailableError(ServiceError):
+    """The registry of Feast is held by another process, or a store does not answer."""
 
 
 class MlflowUnavailableError(ServiceError):

@@ -23,9 +23,17 @@ def get_provider_info() -> dict[str, Any]:
         "connection-types": _connection_types(),
         "task-decorators": [
             {
+                "name": "dataset",
+                "class-name": "airflow_mlops_provider.decorators.dataset.dataset_task",
+            },
+            {
                 "name": "mlflow_run",
                 "class-name": "airflow_mlops_provider.decorators.mlflow_run.mlflow_run_task",
-            }
+            },
+            {
+                "name": "expectations",
+                "class-name": "airflow_mlops_provider.decorators.expectations.expectations_task",
+            },
         ],
         "asset-uris": [
             {"schemes": ["mlops-dataset", "mlops-drift", "mlops-performance"], "handler": None},

@@ -112,8 +112,24 @@ class ValidationReport(Record):
     suite: str
     outcome: Literal["passed", "warn", "retrain", "stop"]
     n_expectations: int
+    n_failed: int = 0
+    """Expectations that did not hold."""
+    n_errored: int = 0
+    """Expectations that could not be evaluated on this data; they count for the outcome too."""
     failures: list[ExpectationResult] = field(default_factory=list)
+    """At most 50 of both, the most severe first."""
     report_uri: str | None = None
+    """JSON with this report and the results of all expectations."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric(Record):
+    """One figure with its confidence interval and the rows behind it."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +137,40 @@ class FeatureDrift(Record):
     """How far one feature moved from its reference."""
 
     feature: str
+    kind: Literal["numeric", "categorical", "datetime"]
     status: Literal["stable", "drifted", "insufficient_data"]
+    level: Literal["warn", "fail"] | None
+    """How far a drifted feature moved: a PSI of at least 0.1 (warn) or 0.2 (fail)."""
+    n: int
+    """Rows looked at, missing values included."""
     psi: float | None
+    """Population stability index; it and what follows are None if there is too little data."""
     threshold: float | None
+    """What the PSI has to reach: 0.1, or what luck alone reaches at these numbers of rows."""
     p_value: float | None
+    """Adjusted for all features that were looked at (Benjamini-Hochberg)."""
+    ks: float | None
+    """Kolmogorov-Smirnov distance, in [0, 1]; None for categories."""
+    wasserstein: float | None
+    """Wasserstein distance in standard deviations of the reference; None for categories."""
+    js: float | None
+    """Jensen-Shannon distance with base 2, in [0, 1]."""
     null_rate_delta: float | None
+    unseen_rate: float | None
+    """Share of rows in categories that the reference does not have; None for numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentDrift(Record):
+    """Drift among the rows where ``column`` equals ``value``."""
+
+    column: str
+    value: str
+    verdict: Literal["stable", "drifted", "insufficient_data"]
+    share_drifted: float
+    n: int
+    drifted: list[str]
+    """The features that drifted, those that moved most first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +181,84 @@ class DriftReport(Record):
     profile_uri: str
     verdict: Literal["stable", "drifted", "insufficient_data"]
     share_drifted: float
+    """Share of the tested features that drifted, by their weights."""
     n_reference: int
     n_current: int
+    n_features: int
     features: list[FeatureDrift] = field(default_factory=list)
+    """At most 100, those that moved most first."""
+    segments: list[SegmentDrift] = field(default_factory=list)
+    """At most 100, those that moved most first."""
+    domain_auc: Metric | None = None
+    """How well a classifier tells new rows from reference rows; 0.5 is not at all."""
+    streak: int = 0
+    """How many windows in a row drifted, up to and including this one."""
+    retrain: bool = False
+    """Whether the dataset drifted for as many windows in a row as were asked for."""
+    report_uri: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkewExample(Record):
+    """One row in which training and serving disagree; values as text, at most 80 characters."""
+
+    entity: dict[str, str]
+    """Join key to value."""
+    at: str
+    """The moment looked from, ISO 8601."""
+    offline: str | None
+    online: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureSkew(Record):
+    """How far what is served of one feature differs from what training would see."""
+
+    feature: str
+    verdict: Literal["same", "skewed", "insufficient_data"]
+    n: int
+    """Rows compared; those in which neither side has a value tell nothing, and do not count."""
+    n_different: int
+    share: float
+    """``n_different / n``; 0 if nothing was compared."""
+    largest_difference: float | None
+    """Largest absolute difference of numbers."""
+    n_only_offline: int
+    """Rows with a value in training, and none in serving."""
+    n_only_online: int
+    n_expired: int
+    """Of these, rows in which serving gives a value that is older than the view's TTL."""
+    n_newer: int
+    """Rows left out because the value served is newer than the moment looked from."""
+    offline_type: str | None
+    online_type: str | None
+    type_changed: bool
+    materialized_until: str | None
+    """End of the view's newest materialized window, ISO 8601."""
+    examples: list[SkewExample] = field(default_factory=list)
+    """At most 5."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureSkewReport(Record):
+    """What serving gave, compared with what a training set of the same moment would hold."""
+
+    mode: Literal["online", "logged"]
+    source_uri: str
+    """The entities, or the predictions whose inputs were compared."""
+    verdict: Literal["same", "skewed", "insufficient_data"]
+    n_rows: int
+    n_left_out: int
+    """Rows of the log without an answer, of shadows, or without a join key."""
+    n_features: int
+    skewed: list[str]
+    """At most 100."""
+    not_logged: list[str]
+    """Features of the service that the log has no input of; at most 100."""
+    tolerance: float
+    max_share: float
+    features: list[FeatureSkew] = field(default_factory=list)
+    """At most 100, those that differ most first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,16 +283,6 @@ class ModelRef(Record):
     metrics: dict[str, float]
     train_hash: str
     """Logical hash of the dataset it learned from."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric(Record):
-    """One figure with its confidence interval and the rows behind it."""
-
-    value: float
-    low: float | None
-    high: float | None
-    n: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,21 @@ class Measure:
         return json.dumps({**asdict(self), "ratio": self.ratio})
 
 
+def page(name: str, about: str, measures: list[Measure]) -> str:
+    """Return the Markdown page that the documentation shows of a benchmark."""
+    table = [
+        "| | ours | compared with | unit | ratio | n | goal | |",
+        "|---|--:|--:|---|--:|--:|---|---|",
+        *(
+            f"| {each.name} | {each.ours:.4g} | {each.theirs:.4g} | {each.unit} | {each.ratio:.3g} "
+            f"| {each.n} | {each.goal} | {'holds' if each.holds else '**fails**'} |"
+            for each in measures
+        ),
+    ]
+    made = f"Made by `python -m benchmarks {name} --save docs/benchmarks` on {_machine()}."
+    return "\n\n".join([f"# Benchmark `{name}`", about, "\n".join(table), made]) + "\n"
+
+
 HEADER = f"{'':28} {'ours':>12} {'theirs':>12} {'unit':6} {'ratio':>7}  {'':6} goal"
 
 

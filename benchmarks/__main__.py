@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import pkgutil
 import sys
+from pathlib import Path
 
 import benchmarks
 
@@ -17,12 +19,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--quick", action="store_true", help="finish within a minute")
+    parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep a page for each NAME")
     arguments = parser.parse_args()
-    measures = [
-        measure
-        for name in arguments.names
-        for measure in importlib.import_module(f"benchmarks.{name}").run(arguments.quick)
-    ]
+    measures = []
+    for name in arguments.names:
+        module = importlib.import_module(f"benchmarks.{name}")
+        found = module.run(arguments.quick)
+        measures += found
+        if arguments.save:
+            page = benchmarks.page(name, inspect.getdoc(module) or "", found)
+            (arguments.save / f"{name}.md").write_text(page)
     rows = [benchmarks.HEADER, *(measure.row() for measure in measures)]
     sys.stdout.write("\n".join([*rows, *(measure.line() for measure in measures), ""]))
     return 0 if all(measure.holds for measure in measures) else 1

@@ -37,6 +37,8 @@ from flights.settings import (
     FEATURE_SERVICE,
     LANDED_FLIGHTS,
     MODEL,
+    SOURCE_LICENSE,
+    SOURCE_OWNER,
     SUITE,
 )
 from flights.tasks import MONTH, MONTHLY, build_features, choose_window
@@ -67,6 +69,8 @@ with DAG(
             time_column=TIME,
             window_start=window["start"],
             window_end=window["end"],
+            owner=SOURCE_OWNER,
+            license=SOURCE_LICENSE,
         )
         validate = ValidateDataOperator(
             task_id="validate_data", dataset=snapshot.output, suite=SUITE
@@ -81,7 +85,10 @@ with DAG(
         )
         split = SplitDatasetOperator(task_id="split", dataset=features.output, column=TIME)
         profile = ProfileDatasetOperator(
-            task_id="profile", dataset=split.output["train"], columns=FEATURES
+            task_id="profile",
+            dataset=split.output["train"],
+            columns=FEATURES,
+            segments=["origin"],
         )
         tune = TuneModelOperator(
             task_id="tune_and_train",
@@ -118,6 +125,8 @@ with DAG(
             name=MODEL,
             evaluation=challenger.output,
             profile_uri=profile.output["profile_uri"],
+            suite_uri=profile.output["suite_uri"],
+            feature_service=features.output["feature_service"],
             outlets=[AssetAlias(f"{MODEL}-versions")],
         )
         deploy = DeployModelOperator(

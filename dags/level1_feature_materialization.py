@@ -1,4 +1,8 @@
-"""Level 1: what has landed becomes features, and the newest of them go online."""
+"""Level 1: what has landed becomes features, and the newest of them go online.
+
+Each feature view is a task of its own. A week before the window is looked through again for rows
+that came late, and a long window is taken month by month.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,12 @@ with DAG(
 ):
     window = choose_window()
     apply = FeastApplyOperator(task_id="apply_features", repo_path=FEATURE_REPO)
-    materialize = FeastMaterializeOperator(
-        task_id="materialize", repo_path=FEATURE_REPO, start=window["start"], end=window["end"]
-    )
-    build_features() >> apply >> materialize
+    FeastMaterializeOperator.partial(
+        task_id="materialize",
+        repo_path=FEATURE_REPO,
+        start=window["start"],
+        end=window["end"],
+        overlap="P7D",
+        chunk="P31D",
+    ).expand(feature_views=apply.output)
+    build_features() >> apply

@@ -1,7 +1,8 @@
 """Level 1: what live traffic says of the champion, and whether it should be trained again.
 
-Compacts the prediction log, joins the labels that have come, and compares inputs and quality with
-what the champion learned from and promised. A signal wakes ``level1_continuous_training``.
+Compacts the prediction log, checks the inputs by the suite of the champion's training data, joins
+the labels that have come, and compares inputs and quality with what the champion learned from and
+promised. A signal wakes ``level1_continuous_training``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from airflow_mlops_provider.operators import (
     MonitorModelOperator,
     SnapshotDatasetOperator,
     StartPipelineRunOperator,
+    ValidateDataOperator,
 )
 from flights.columns import ENTITY, TARGET
 from flights.settings import CHAMPION, ENDPOINT, LANDED_FLIGHTS
@@ -47,6 +49,11 @@ with DAG(
             labels=labels.output,
             label_key=ENTITY,
             label_column=TARGET,
+        )
+        ValidateDataOperator(
+            task_id="validate_inputs",
+            predictions=predictions.output,
+            model_version=champion.output,
         )
         MonitorModelOperator(
             task_id="monitor",

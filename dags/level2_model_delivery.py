@@ -11,13 +11,14 @@ from airflow.sdk import DAG, Param
 from airflow_mlops_provider.assets import model_asset
 from airflow_mlops_provider.operators import (
     CanaryRolloutOperator,
+    CheckFeatureServiceOperator,
     DeployModelOperator,
     FinishPipelineRunOperator,
     GetModelVersionOperator,
     PromoteModelOperator,
     StartPipelineRunOperator,
 )
-from flights.settings import CHALLENGER, CHAMPION, ENDPOINT, MODEL
+from flights.settings import CHALLENGER, CHAMPION, ENDPOINT, FEATURE_REPO, MODEL
 
 with DAG(
     "level2_model_delivery",
@@ -40,6 +41,9 @@ with DAG(
     with finish_run.as_teardown(setups=start_run):
         challenger = GetModelVersionOperator(task_id="challenger", model=CHALLENGER)
         champion = GetModelVersionOperator(task_id="champion", model=CHAMPION)
+        features = CheckFeatureServiceOperator(
+            task_id="features", model_version=challenger.output, repo_path=FEATURE_REPO
+        )
         deploy = DeployModelOperator(
             task_id="deploy", model_version=challenger.output, endpoint=ENDPOINT
         )
@@ -59,4 +63,4 @@ with DAG(
             model_version=challenger.output,
             expected_champion=champion.output,
         )
-        deploy >> canary >> promote
+        features >> deploy >> canary >> promote

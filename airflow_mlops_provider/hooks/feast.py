@@ -16,9 +16,12 @@ from airflow_mlops_provider.hooks.settings import workspace_uri
 from airflow_mlops_provider.workspace import join
 
 if TYPE_CHECKING:
-    from feast import FeatureStore
+    from feast import FeatureStore, RepoConfig
 
 CONFIG_FILE = "feature_store.yaml"
+ENGINE = "airflow_mlops_provider.steps.features.engine.StreamingComputeEngine"
+_FEASTS_OWN = {"type": "local"}
+_REGISTRY_STORE = "airflow_mlops_provider.steps.features.registry.AtomicFileRegistryStore"
 
 
 class FeastHook(BaseHook):
@@ -27,7 +30,9 @@ class FeastHook(BaseHook):
     The Connection's extra is laid over ``feature_store.yaml``, so that one repository serves
     several environments: ``{"registry": {"registry_type": "sql", "path": "postgresql://..."}}``.
     A registry or SQLite online store for which neither gives a path lies in the workspace,
-    under ``feast/{project}/``.
+    under ``feast/{project}/``. Where neither names a compute engine, or names ``local``, ours
+    materializes; Feast's own is then
+    ``feast.infra.compute_engines.local.compute.LocalComputeEngine``.
     """
 
     conn_name_attr = "feast_conn_id"
@@ -64,7 +69,7 @@ class FeastHook(BaseHook):
             parsed = RepoConfig(**config)
             parsed.repo_path = repo
             store = FeatureStore(repo_path=str(repo), config=parsed)
-            Path(store.config.registry.path).parent.mkdir(parents=True, exist_ok=True)
+            _make_folders(repo, store.config)
         except (ValidationError, FeastError, ValueError, AttributeError, TypeError) as error:
             raise DataError(
                 f"{repo / CONFIG_FILE}, with the Connection {self.feast_conn_id!r} laid over it, "
@@ -83,9 +88,12 @@ class FeastHook(BaseHook):
         config = _overlaid(_read_config(repo / CONFIG_FILE), self._overrides())
         project = str(config.get("project"))
         home = join(self.workspace or workspace_uri(), "feast", project)
+        if config.get("batch_engine", _FEASTS_OWN) in ("local", _FEASTS_OWN):
+            config["batch_engine"] = {"type": ENGINE}
         registry = config.get("registry") or {}
         if isinstance(registry, Mapping) and not registry.get("path"):
-            config["registry"] = {"path": join(home, "registry.db"), **registry}
+            registry = {"path": join(home, "registry.db"), **registry}
+        config["registry"] = _made_atomic(registry)
         online = config.get("online_store") or {}
         if isinstance(online, Mapping) and online.get("type", "sqlite") == "sqlite":
             config["online_store"] = {
@@ -120,6 +128,13 @@ _SECTIONS = {
 }
 
 
+def _make_folders(repo: Path, config: RepoConfig) -> None:
+    """Make the folders of what lies in files: the registry, and the SQLite online store."""
+    for path in (config.registry.path, getattr(config.online_store, "path", None)):
+        if path and "://" not in str(path):
+            Path(repo, path).parent.mkdir(parents=True, exist_ok=True)
+
+
 def _read_config(file: Path) -> dict[str, Any]:
     import yaml
 
@@ -135,6 +150,17 @@ def _read_config(file: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not config.get("project"):
         raise DataError(f"{file} names no project. Write `project: <name>` and the stores into it.")
     return config
+
+
+def _made_atomic(registry: Any) -> Any:
+    """Let a local file registry be written whole or not at all."""
+    if isinstance(registry, str):
+        registry = {"path": registry}
+    if not isinstance(registry, Mapping) or registry.get("registry_type", "file") != "file":
+        return registry
+    if "://" in str(registry.get("path")):
+        return registry
+    return {"registry_store_type": _REGISTRY_STORE, **registry}
 
 
 def _overlaid(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

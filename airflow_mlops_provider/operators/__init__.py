@@ -1,14 +1,21 @@
 """One file per step: build the hook, call the step, log once, return the record."""
 
 from airflow_mlops_provider.operators.deploy import DeployModelOperator, UndeployModelOperator
-from airflow_mlops_provider.operators.drift import DetectDriftOperator, ProfileDatasetOperator
+from airflow_mlops_provider.operators.drift import (
+    DetectDriftBranchOperator,
+    DetectDriftOperator,
+    ProfileDatasetOperator,
+)
 from airflow_mlops_provider.operators.evaluate import EvaluateModelOperator
+from airflow_mlops_provider.operators.feature_skew import CheckFeatureSkewOperator
 from airflow_mlops_provider.operators.features import (
+    CheckFeatureServiceOperator,
     FeastApplyOperator,
     FeastHistoricalFeaturesOperator,
-    FeastMaterializeOperator,
+    FeastPushOperator,
 )
 from airflow_mlops_provider.operators.gate import ValidateModelOperator
+from airflow_mlops_provider.operators.materialize import FeastMaterializeOperator
 from airflow_mlops_provider.operators.monitor import (
     CompactPredictionLogOperator,
     JoinLabelsOperator,
@@ -28,18 +35,25 @@ from airflow_mlops_provider.operators.rollout import CanaryRolloutOperator
 from airflow_mlops_provider.operators.snapshot import SnapshotDatasetOperator
 from airflow_mlops_provider.operators.split import SplitDatasetOperator
 from airflow_mlops_provider.operators.train import TrainModelOperator, TuneModelOperator
-from airflow_mlops_provider.operators.validate import ValidateDataOperator
+from airflow_mlops_provider.operators.validate import (
+    ValidateDataBranchOperator,
+    ValidateDataOperator,
+)
 
 __all__ = [
     "BatchPredictOperator",
     "CanaryRolloutOperator",
+    "CheckFeatureServiceOperator",
+    "CheckFeatureSkewOperator",
     "CompactPredictionLogOperator",
     "DeployModelOperator",
+    "DetectDriftBranchOperator",
     "DetectDriftOperator",
     "EvaluateModelOperator",
     "FeastApplyOperator",
     "FeastHistoricalFeaturesOperator",
     "FeastMaterializeOperator",
+    "FeastPushOperator",
     "FinishPipelineRunOperator",
     "GetModelVersionOperator",
     "JoinLabelsOperator",
@@ -53,6 +67,7 @@ __all__ = [
     "TrainModelOperator",
     "TuneModelOperator",
     "UndeployModelOperator",
+    "ValidateDataBranchOperator",
     "ValidateDataOperator",
     "ValidateModelOperator",
 ]

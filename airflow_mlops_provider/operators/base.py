@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import AssetAlias, BaseOperator
+from airflow.sdk import AssetAlias, BaseOperator, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_mlops_provider.exceptions import PermanentError
 from airflow_mlops_provider.hooks.mlflow import MlflowHook
 from airflow_mlops_provider.hooks.settings import workspace_uri
-from airflow_mlops_provider.links import MLFLOW_RUN_KEY, MlflowRunLink, mlflow_run_url
+from airflow_mlops_provider.links import (
+    MLFLOW_RUN_KEY,
+    MlflowRunLink,
+    artifact_url,
+    mlflow_run_url,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
@@ -37,7 +42,7 @@ class MlopsOperator(BaseOperator):
         "workspace",
     )
     template_fields: Sequence[str] = shared_template_fields
-    operator_extra_links = (MlflowRunLink(),)
+    operator_extra_links: Collection[BaseOperatorLink] = (MlflowRunLink(),)
     ui_color = "#e8f4fa"
 
     def __init__(
@@ -86,6 +91,14 @@ class MlopsOperator(BaseOperator):
                 if url := mlflow_run_url(client.tracking_uri, experiment, run.run_id):
                     context["ti"].xcom_push(key=MLFLOW_RUN_KEY, value=url)
                 yield run
+
+    def link_artifact(self, context: Context, run: TaskRun, key: str, path: str) -> None:
+        """Point the button whose XCom key is ``key`` to an artifact, as soon as it is logged.
+
+        It then works while the task is still running, and if it fails afterwards.
+        """
+        if url := mlflow_run_url(run.client.tracking_uri, run.experiment_id, run.run_id):
+            context["ti"].xcom_push(key=key, value=artifact_url(url, path))
 
     def emit_asset(self, context: Context, asset: Asset, record: Record) -> None:
         """Emit an event of ``asset``, carrying ``record``, through each ``AssetAlias`` outlet."""

@@ -27,6 +27,10 @@ class RegisterModelOperator(MlopsOperator):
         evaluation: Its ``EvaluationReport``, kept with the version as the baseline that
             monitoring compares with.
         profile_uri: Drift profile of its training data, kept with the version as well.
+        suite_uri: Suite of its training data, kept with the version: serving inputs are checked
+            by it too.
+        feature_service: The feature service it learned from, pinned, as the task of
+            ``FeastHistoricalFeaturesOperator`` gives it: ``XComArg(task, key="feature_service")``.
         version_tags: Further tags of the version.
     """
 
@@ -36,6 +40,8 @@ class RegisterModelOperator(MlopsOperator):
         "name",
         "evaluation",
         "profile_uri",
+        "suite_uri",
+        "feature_service",
         "version_tags",
     )
 
@@ -46,6 +52,8 @@ class RegisterModelOperator(MlopsOperator):
         name: str,
         evaluation: Any = None,
         profile_uri: str | None = None,
+        suite_uri: str | None = None,
+        feature_service: Any = None,
         version_tags: dict[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -54,6 +62,8 @@ class RegisterModelOperator(MlopsOperator):
         self.name = name
         self.evaluation = evaluation
         self.profile_uri = profile_uri
+        self.suite_uri = suite_uri
+        self.feature_service = feature_service
         self.version_tags = version_tags
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -67,7 +77,9 @@ class RegisterModelOperator(MlopsOperator):
                 ModelRef.from_xcom(self.model),
                 name=self.name,
                 tags={
-                    **monitoring_tags(report, self.profile_uri),
+                    **monitoring_tags(
+                        report, self.profile_uri, self.suite_uri, self.feature_service
+                    ),
                     **(self.version_tags or {}),
                 },
             )

@@ -57,8 +57,9 @@ class SplitDatasetOperator(MlopsOperator):
         from airflow_mlops_provider.steps.split import split_dataset
 
         with self.tracked_run(context) as run:
+            dataset = DatasetRef.from_xcom(self.dataset)
             split = split_dataset(
-                DatasetRef.from_xcom(self.dataset),
+                dataset,
                 strategy=self.strategy,
                 column=self.column,
                 test_size=float(self.test_size),
@@ -66,6 +67,8 @@ class SplitDatasetOperator(MlopsOperator):
                 workspace=self.workspace_uri,
             )
             run.log_record(split)
+            for part, use in ((dataset, "split"), (split.train, "train"), (split.test, "test")):
+                run.log_dataset(part, use)
         self.log.info("Split into %d and %d rows", split.train.n_rows, split.test.n_rows)
         context["ti"].xcom_push(key="train", value=split.train.to_xcom())
         context["ti"].xcom_push(key="test", value=split.test.to_xcom())

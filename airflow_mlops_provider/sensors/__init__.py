@@ -1,7 +1,15 @@
 """Waiting for data, models, endpoints and evidence."""
 
 from airflow_mlops_provider.sensors.data import NewDataSensor
+from airflow_mlops_provider.sensors.drift import DataDriftSensor
 from airflow_mlops_provider.sensors.endpoint import EndpointHealthSensor
+from airflow_mlops_provider.sensors.features import FeatureFreshnessSensor
 from airflow_mlops_provider.sensors.monitor import ModelPerformanceSensor
 
-__all__ = ["EndpointHealthSensor", "ModelPerformanceSensor", "NewDataSensor"]
+__all__ = [
+    "DataDriftSensor",
+    "EndpointHealthSensor",
+    "FeatureFreshnessSensor",
+    "ModelPerformanceSensor",
+    "NewDataSensor",
+]

@@ -23,7 +23,7 @@ from airflow_mlops_provider.records import (
     MonitoringReport,
     PredictionBatchRef,
 )
-from airflow_mlops_provider.steps.drift import detect_drift
+from airflow_mlops_provider.steps.drift.compare import detect_drift
 from airflow_mlops_provider.steps.metrics import auc_with_interval
 from airflow_mlops_provider.steps.prediction_log import INPUT
 from airflow_mlops_provider.steps.readable import readable
@@ -215,7 +215,7 @@ def _drift(
     names = ", ".join(drifted[:_SHOWN]) + (", ..." if len(drifted) > _SHOWN else "")
     reason = (
         f"The inputs are {report.verdict.replace('_', ' ')}: {len(drifted)} of "
-        f"{len(report.features)} features drifted{f' ({names})' if drifted else ''} on "
+        f"{report.n_features} features drifted{f' ({names})' if drifted else ''} on "
         f"{report.n_current} predictions against {report.n_reference} training rows."
     )
     return report, _Finding(reason, "drift" if report.verdict == "drifted" else None)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 PROFILE_TAG = "mlops.profile_uri"
+SUITE_TAG = "mlops.suite_uri"
+FEATURE_SERVICE_TAG = "mlops.feature_service"
 BASELINE_TAG = "mlops.baseline."
 _ABSENT = {ErrorCode.Name(code) for code in (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)}
 
@@ -40,6 +42,7 @@ class Promise:
     model_uri: str | None = None
     baseline: float | None = None
     profile_uri: str | None = None
+    suite_uri: str | None = None
 
 
 def register_model(
@@ -72,11 +75,21 @@ def register_model(
     return _ref(client, name, str(version.version))
 
 
-def monitoring_tags(report: EvaluationReport | None, profile_uri: str | None) -> dict[str, str]:
+def monitoring_tags(
+    report: EvaluationReport | None,
+    profile_uri: str | None,
+    suite_uri: str | None,
+    feature_service: str | None = None,
+) -> dict[str, str]:
     """Return the tags by which monitoring knows what a version promised and learned from."""
     metrics = report.metrics if report else {}
-    tags = {f"{BASELINE_TAG}{name}": repr(metric.value) for name, metric in metrics.items()}
-    return tags | ({PROFILE_TAG: profile_uri} if profile_uri else {})
+    promised = {f"{BASELINE_TAG}{name}": repr(metric.value) for name, metric in metrics.items()}
+    learned_from = {
+        PROFILE_TAG: profile_uri,
+        SUITE_TAG: suite_uri,
+        FEATURE_SERVICE_TAG: feature_service,
+    }
+    return promised | {tag: uri for tag, uri in learned_from.items() if uri}
 
 
 def promise_of(version: ModelVersionRef, metric: str = "auc") -> Promise:
@@ -86,6 +99,7 @@ def promise_of(version: ModelVersionRef, metric: str = "auc") -> Promise:
         model_uri=version.model_uri,
         baseline=None if baseline is None else float(baseline),
         profile_uri=version.tags.get(PROFILE_TAG),
+        suite_uri=version.tags.get(SUITE_TAG),
     )
 
 

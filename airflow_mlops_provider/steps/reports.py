@@ -10,17 +10,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from airflow_mlops_provider.exceptions import ParameterError
-from airflow_mlops_provider.records import MonitoringReport
+from airflow_mlops_provider.records import DriftReport, MonitoringReport
 from airflow_mlops_provider.workspace import checked_name, exists, join, read_json, write_json
 
 SIGNALS = ("drift", "performance")
-_MAX_FEATURES = 20
+_MAX_ENTRIES = 20
+_MAX_NAMES = 5
 
 
 def publish_report(report: MonitoringReport, *, workspace: str, reported_at: datetime) -> str:
     """Make ``report`` the newest one of its endpoint, whole or not at all; return its URI."""
     uri = _latest_uri(workspace, report.endpoint)
-    write_json(uri, {"reported_at": _utc(reported_at).isoformat(), "report": report.to_xcom()})
+    write_json(uri, {"reported_at": utc(reported_at).isoformat(), "report": report.to_xcom()})
     return uri
 
 
@@ -42,7 +43,7 @@ def find_signal(
     Raises:
         ParameterError: a signal is unknown, or ``newer_than`` is no time.
     """
-    since = _checked_time(newer_than)
+    since = checked_time(newer_than, "newer_than", "find_signal")
     unknown = [signal for signal in signals if signal not in SIGNALS]
     if unknown or not signals:
         raise ParameterError.of("signals", "find_signal", f"some of {SIGNALS}", signals)
@@ -57,27 +58,44 @@ def find_signal(
 
 
 def shortened(report: MonitoringReport) -> MonitoringReport:
-    """Return a report small enough for an asset event: of the features 20 that drifted."""
-    if report.drift is None:
-        return report
-    drifted = [feature for feature in report.drift.features if feature.status == "drifted"]
-    drift = replace(report.drift, features=drifted[:_MAX_FEATURES])
-    return replace(report, drift=drift)
+    """Return a report small enough for an asset event."""
+    return replace(report, drift=shortened_drift(report.drift)) if report.drift else report
+
+
+def shortened_drift(report: DriftReport) -> DriftReport:
+    """Return a report small enough for an asset event.
+
+    Of the features and of the segments, the first 20 that drifted are kept; of a segment's
+    features, the first five.
+    """
+    features = [feature for feature in report.features if feature.status == "drifted"]
+    segments = [
+        replace(segment, drifted=segment.drifted[:_MAX_NAMES])
+        for segment in report.segments
+        if segment.verdict == "drifted"
+    ]
+    return replace(report, features=features[:_MAX_ENTRIES], segments=segments[:_MAX_ENTRIES])
+
+
+def checked_time(value: str | None, parameter: str, caller: str) -> datetime | None:
+    """Return an ISO 8601 time in UTC (naive means UTC); None for none.
+
+    Raises:
+        ParameterError: ``value`` is no time.
+    """
+    if not value:
+        return None
+    try:
+        return utc(datetime.fromisoformat(value))
+    except (ValueError, OverflowError) as error:
+        raise ParameterError.of(parameter, caller, "an ISO 8601 time", value) from error
+
+
+def utc(moment: datetime) -> datetime:
+    """Return ``moment`` in UTC; a naive one is taken as UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _latest_uri(workspace: str, endpoint: str) -> str:
     name = checked_name(endpoint, "endpoint", "the monitoring report")
     return join(workspace, "reports", "monitoring", name, "latest.json")
-
-
-def _checked_time(value: str | None) -> datetime | None:
-    if not value:
-        return None
-    try:
-        return _utc(datetime.fromisoformat(value))
-    except ValueError as error:
-        raise ParameterError.of("newer_than", "find_signal", "an ISO 8601 time", value) from error
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

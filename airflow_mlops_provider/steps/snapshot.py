@@ -1,41 +1,43 @@
 """Freeze rows of a source as an immutable Parquet file, named by its content.
 
-The logical hash says whether two datasets hold the same rows, whatever file, order or chunks
-they came in: each row is hashed (``pandas.util.hash_pandas_object``, 64 bits), the row hashes
-are sorted, and sha256 is taken over them and the schema hash. Sorting keeps duplicates apart,
-which a sum or XOR would not. The schema hash covers names and Arrow types, not their order.
+Rows stream: they are read, narrowed, fingerprinted and written a row group at a time.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.records import DatasetRef
+from airflow_mlops_provider.steps.fingerprint import Fingerprint, schema_hash
+from airflow_mlops_provider.steps.lakes import TableVersion, table_version
 from airflow_mlops_provider.steps.readable import readable
+from airflow_mlops_provider.steps.sources import Part, normalised, parts_of, require_columns
+from airflow_mlops_provider.steps.tables import (
+    as_table,
+    conformed,
+    row_groups,
+    spooled,
+    unified,
+)
+from airflow_mlops_provider.steps.window import Window
 from airflow_mlops_provider.workspace import checked_name, join, store_by_content
 
-_TIME = pa.timestamp("us", tz="UTC")
-_SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zip")
-_NULLABLE = {
-    pa.bool_(): pd.BooleanDtype(),
-    pa.int8(): pd.Int8Dtype(),
-    pa.int16(): pd.Int16Dtype(),
-    pa.int32(): pd.Int32Dtype(),
-    pa.int64(): pd.Int64Dtype(),
-}
+if TYPE_CHECKING:
+    from airflow_mlops_provider.steps.card import DataCard
+
+# columns of many values give up their dictionary soon, which halves the time of writing them
+_WRITING = {"compression": "zstd", "dictionary_pagesize_limit": 1 << 16}
 
 
 def snapshot_dataset(
@@ -47,38 +49,109 @@ def snapshot_dataset(
     window_start: str | datetime | None = None,
     window_end: str | datetime | None = None,
     columns: Sequence[str] | None = None,
+    card: DataCard | None = None,
 ) -> DatasetRef:
-    """Keep the rows of ``source`` whose time lies in ``[window_start, window_end)``.
+    """Keep the rows of files whose time lies in ``[window_start, window_end)``.
+
+    Rows without a time are in no window, so that windows which follow each other hold each
+    row once. Files may have their columns in another order; a column that a file lacks is null
+    there, and the wider of two types is taken.
 
     Args:
-        source: Parquet or CSV files: a path, glob, folder or any fsspec URI of these.
+        source: Parquet or CSV files: a path, glob, folder or any fsspec URI of these; see
+            :func:`~airflow_mlops_provider.steps.sources.parts_of`.
         name: Name of the dataset; a folder of the workspace.
         workspace: fsspec URI of the workspace.
         time_column: Column that the window is about; naive times are taken as UTC.
         window_start: First moment to keep, ISO 8601; None is the beginning.
         window_end: First moment not to keep, ISO 8601; None is the end.
         columns: Columns to keep; None keeps all.
+        card: Is told what was read.
 
     Raises:
-        DataError: a file is missing, empty or unreadable, a column is unknown, or the window
-            holds no rows.
+        DataError: a file is missing, empty or unreadable, a column is unknown, files disagree
+            about one, or the window holds no rows.
         ParameterError: the name is no folder name, or a window has no time column.
+        SourceChangedError: a file was written to while it was read.
     """
-    window = (_moment(window_start, "window_start"), _moment(window_end, "window_end"))
-    if any(window) and time_column is None:
-        raise ParameterError.of("time_column", "snapshot_dataset", "given with a window", None)
-    parts = [
-        _narrow(_read_file(fs, path), path, time_column, window, columns)
-        for fs, path in _files(source)
-    ]
-    table = _concatenated(parts, source)
-    if not table.num_rows:
-        span = " to ".join(str(end or "...") for end in window)
-        raise DataError(
-            f"No rows in {source} (window {span} of {time_column}). Check the window, or wait "
-            "until its data has arrived."
-        )
-    return write_table(table, name, workspace, source, window_start=window[0], window_end=window[1])
+    window = _required_column(Window.of(window_start, window_end, time_column))
+    parts = parts_of(source)
+    if card:
+        card.parts = parts
+    streams = {part.path: part for part in parts}
+    target = _Target(name, workspace, source, window, card)
+    return _keep_streams(streams, columns, target)
+
+
+def snapshot_table(
+    source: str,
+    table_format: str,
+    *,
+    name: str,
+    workspace: str,
+    version: str | int | None = None,
+    table_options: Mapping[str, Any] | None = None,
+    time_column: str | None = None,
+    window_start: str | datetime | None = None,
+    window_end: str | datetime | None = None,
+    columns: Sequence[str] | None = None,
+    card: DataCard | None = None,
+) -> DatasetRef:
+    """Keep rows of a Delta or Iceberg table as it was at a version.
+
+    Args are those of :func:`snapshot_dataset` and of
+    :func:`~airflow_mlops_provider.steps.lakes.table_version`; the record's source names the
+    version that was read.
+
+    Raises:
+        DataError: there is no such table, version or column, or the window holds no rows.
+        ParameterError: the format is unknown, its library is not installed, the name is no
+            folder name, or a window has no time column.
+    """
+    window = _required_column(Window.of(window_start, window_end, time_column))
+    table = table_version(source, table_format, version, table_options)
+    target = _Target(name, workspace, table.pin, window, card)
+    return _keep_streams({table.pin: table}, columns, target)
+
+
+def write_batches(
+    tables: Iterable[Any],
+    name: str,
+    workspace: str,
+    source: str,
+    *,
+    time_column: str | None = None,
+    window_start: str | datetime | None = None,
+    window_end: str | datetime | None = None,
+    columns: Sequence[str] | None = None,
+    card: DataCard | None = None,
+) -> DatasetRef:
+    """Keep the rows of frames or tables that come one after the other.
+
+    They wait in a temporary local folder until the last one told the types of all.
+
+    Args:
+        tables: pandas frames, Arrow tables or record batches.
+        name: Name of the dataset; a folder of the workspace.
+        workspace: fsspec URI of the workspace.
+        source: Where the rows come from, in words.
+        time_column: Keep only rows whose time lies in the window; without it the window only
+            labels the dataset.
+        window_start: First moment of the window, ISO 8601; None is the beginning.
+        window_end: First moment after the window, ISO 8601; None is the end.
+        columns: Columns to keep; None keeps all.
+        card: Is told what was read.
+
+    Raises:
+        DataError: there are no rows, something is no table, a column is unknown, or the tables
+            disagree about one.
+        ParameterError: the name is no folder name.
+    """
+    window = Window.of(window_start, window_end, time_column)
+    target = _Target(name, workspace, source, window, card)
+    narrowed = (window.rows(as_table(each, source), source) for each in tables)
+    with spooled(_selected(narrowed, columns, source), source) as (schema, waiting):
+        return _keep(waiting, schema, target)
 
 
 def write_dataset(
@@ -92,22 +165,16 @@ def write_dataset(
     window_end: str | datetime | None = None,
 ) -> DatasetRef:
     """Keep ``frame`` (without its index), or some of its columns; see :func:`write_table`."""
-    if not isinstance(frame, pd.DataFrame):
-        raise DataError(
-            f"Expected a pandas frame from {source}, got {type(frame).__name__}. Return a frame."
-        )
-    if columns is not None:
-        _require_columns(frame.columns, columns, source)
+    if isinstance(frame, pd.DataFrame) and columns is not None:
+        require_columns(frame.columns, columns, source)
         frame = frame[list(columns)]
-    try:
-        table = pa.Table.from_pandas(frame, preserve_index=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(
-            f"The frame for dataset {name!r} has a column of mixed types: {error}. Give each "
-            "column one type."
-        ) from error
     return write_table(
-        table, name, workspace, source, window_start=window_start, window_end=window_end
+        as_table(frame, source),
+        name,
+        workspace,
+        source,
+        window_start=window_start,
+        window_end=window_end,
     )
 
 
@@ -119,6 +186,7 @@ def write_table(
     *,
     window_start: str | datetime | None = None,
     window_end: str | datetime | None = None,
+    card: DataCard | None = None,
 ) -> DatasetRef:
     """Keep ``table`` at ``{workspace}/datasets/{name}/{sha256}.parquet``.
 
@@ -129,30 +197,9 @@ def write_table(
         DataError: the table has no rows, or a column of nested values.
         ParameterError: ``name`` is no folder name.
     """
-    checked_name(name, "name", "write_dataset")
-    if not table.num_rows:
-        raise DataError(f"Dataset {name!r} from {source} would have no rows. Check its source.")
-    table = _normalised(table).replace_schema_metadata(None)
-
-    def write(uri: str) -> None:
-        with fsspec.open(uri, "wb") as file:
-            pq.write_table(table, file, compression="zstd")
-
-    schema = schema_hash(table.schema)
-    logical = logical_hash(table)
-    uri, digest = store_by_content(join(workspace, "datasets", name), ".parquet", write)
-    return DatasetRef(
-        name=name,
-        uri=uri,
-        file_hash=digest,
-        logical_hash=logical,
-        schema_hash=schema,
-        n_rows=table.num_rows,
-        columns={field.name: str(field.type) for field in table.schema},
-        source=source,
-        window_start=_iso(window_start),
-        window_end=_iso(window_end),
-    )
+    target = _Target(name, workspace, source, Window.of(window_start, window_end), card)
+    table = as_table(table, source)
+    return _keep([table], table.schema, target)
 
 
 def read_dataset(ref: DatasetRef, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -171,156 +218,100 @@ def read_table(ref: DatasetRef, columns: Sequence[str] | None = None) -> pa.Tabl
         DataError: the file is gone or broken, or a column is unknown.
     """
     fs, path = url_to_fs(ref.uri)
-    return _read_file(fs, path, columns)
+    with readable(path), fs.open(path, "rb") as file:
+        parquet = pq.ParquetFile(file)
+        if columns is None:
+            return normalised(parquet.read(), path)
+        require_columns(parquet.schema_arrow.names, columns, path)
+        return normalised(parquet.read(list(columns)).select(list(columns)), path)
 
 
-def schema_hash(schema: pa.Schema) -> str:
-    """Return the sha256 over names and types, whatever the order of the columns."""
-    lines = sorted(f"{field.name}:{field.type}" for field in schema)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+@dataclass(frozen=True)
+class _Target:
+    """The dataset to write, and what its record says."""
+
+    name: str
+    workspace: str
+    source: str
+    window: Window
+    card: DataCard | None
+
+    def __post_init__(self) -> None:
+        checked_name(self.name, "name", "snapshot")
 
 
-def logical_hash(table: pa.Table) -> str:
-    """Return the sha256 over schema and rows, whatever the order of rows and columns.
-
-    Raises:
-        DataError: a column holds nested values.
-    """
-    table = _normalised(table)
-    frame = table.select(sorted(table.column_names)).to_pandas(types_mapper=_NULLABLE.get)
-    # pandas hashes a missing string as the text "nan"
-    texts = [column for column in frame if frame[column].dtype == object]
-    flags = {f"{column} is null": frame[column].isna() for column in texts}
-    try:
-        rows = pd.util.hash_pandas_object(frame.assign(**flags), index=False).to_numpy()
-    except TypeError as error:
-        nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
-        raise DataError(
-            f"Columns {nested} hold nested values, which have no fingerprint. Flatten or drop them."
-        ) from error
-    digest = hashlib.sha256(schema_hash(table.schema).encode())
-    digest.update(np.sort(rows).astype("<u8").tobytes())
-    return digest.hexdigest()
+def _required_column(window: Window) -> Window:
+    if window and window.column is None:
+        raise ParameterError.of("time_column", "snapshot_dataset", "given with a window", None)
+    return window
 
 
-def _files(source: str) -> Iterator[tuple[Any, str]]:
-    fs, path = url_to_fs(source)
-    if fs.isdir(path):
-        paths = [file for file in fs.find(path) if file.endswith(_SUFFIXES)]
-    else:
-        paths = fs.glob(path)
-    if not paths:
-        raise DataError(
-            f"No file at {source}. Expected a Parquet or CSV file, a folder or a glob of them; "
-            "check the path, or wait until the data has arrived."
-        )
-    return ((fs, file) for file in sorted(paths))
+def _keep_streams(
+    streams: Mapping[str, Part | TableVersion], columns: Sequence[str] | None, target: _Target
+) -> DatasetRef:
+    """Keep the rows of sources, given by name, whose schema is known before they are read."""
+    schema = unified((where, stream.schema) for where, stream in streams.items())
+    if columns is not None:
+        require_columns(schema.names, columns, target.source)
+        schema = pa.schema([schema.field(column) for column in columns])
+    needed = {*schema.names, target.window.column}
+    batches = (
+        conformed(target.window.rows(batch, where), schema, where)
+        for where, stream in streams.items()
+        for batch in stream.batches([name for name in stream.schema.names if name in needed])
+    )
+    return _keep(batches, schema, target)
 
 
-def _read_file(fs: Any, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a whole file, or some columns of a Parquet file."""
-    is_csv = ".csv" in path.rpartition("/")[2]
-    with (
-        readable(path, "CSV" if is_csv else "Parquet"),
-        fs.open(path, "rb", compression="infer") as file,
-    ):
-        return _normalised(_read_csv(file) if is_csv else _read_parquet(file, path, columns))
+def _selected(
+    tables: Iterable[pa.Table], columns: Sequence[str] | None, source: str
+) -> Iterator[pa.Table]:
+    for table in tables:
+        require_columns(table.column_names, columns or (), source)
+        yield table if columns is None else table.select(list(columns))
 
 
-def _read_parquet(file: IO[bytes], path: str, columns: Sequence[str] | None) -> pa.Table:
-    parquet = pq.ParquetFile(file)
-    if columns is None:
-        return parquet.read()
-    _require_columns(parquet.schema_arrow.names, columns, path)
-    return parquet.read(list(columns)).select(list(columns))
+def _keep(tables: Iterable[pa.Table], schema: pa.Schema, target: _Target) -> DatasetRef:
+    """Write tables of one schema, and fingerprint them meanwhile in a second thread."""
+    fingerprint = Fingerprint(schema)
+
+    def look(group: pa.Table) -> None:
+        fingerprint.update(group)
+        if target.card:
+            target.card.update(group)
+
+    def write(uri: str) -> None:
+        with (
+            fsspec.open(uri, "wb") as file,
+            pq.ParquetWriter(file, schema, **_WRITING) as writer,
+            ThreadPoolExecutor(1) as thread,
+        ):
+            for group in row_groups(tables, len(schema)):
+                looking = thread.submit(look, group)
+                writer.write_table(group, row_group_size=group.num_rows)
+                looking.result()
+        if not fingerprint.n_rows:
+            raise _no_rows(target)
+
+    folder = join(target.workspace, "datasets", target.name)
+    uri, digest = store_by_content(folder, ".parquet", write)
+    start, end = target.window.iso()
+    return DatasetRef(
+        name=target.name,
+        uri=uri,
+        file_hash=digest,
+        logical_hash=fingerprint.hexdigest(),
+        schema_hash=schema_hash(schema),
+        n_rows=fingerprint.n_rows,
+        columns={field.name: str(field.type) for field in schema},
+        source=target.source,
+        window_start=start,
+        window_end=end,
+    )
 
 
-def _read_csv(file: IO[bytes]) -> pa.Table:
-    options = pa_csv.ConvertOptions(strings_can_be_null=True)
-    return pa_csv.read_csv(file, convert_options=options)
-
-
-def _narrow(
-    table: pa.Table,
-    path: str,
-    time_column: str | None,
-    window: tuple[datetime | None, datetime | None],
-    columns: Sequence[str] | None,
-) -> pa.Table:
-    """Keep the rows of the window and the asked columns."""
-    start, end = window
-    if time_column is not None and (start or end):
-        times = _times(_selected(table, [time_column], path)[time_column], time_column, path)
-        if start:
-            keep = pc.greater_equal(times, pa.scalar(start, _TIME))
-            table, times = table.filter(keep), times.filter(keep)
-        if end:
-            table = table.filter(pc.less(times, pa.scalar(end, _TIME)))
-    return table if columns is None else _selected(table, columns, path)
-
-
-def _times(column: pa.ChunkedArray, name: str, path: str) -> pa.ChunkedArray:
-    try:
-        return column.cast(_TIME)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(
-            f"Column {name!r} of {path} has type {column.type}, which is no time: {error}. "
-            "Name another column, or write times into this one."
-        ) from error
-
-
-def _selected(table: pa.Table, columns: Sequence[str], where: str) -> pa.Table:
-    _require_columns(table.column_names, columns, where)
-    return table.select(list(columns))
-
-
-def _require_columns(present: Iterable[str], wanted: Sequence[str], where: str) -> None:
-    names = list(present)
-    unknown = [column for column in wanted if column not in names]
-    if unknown:
-        raise DataError(
-            f"{where} has no column {unknown}. It has {names}. Correct the name, or what wrote "
-            "the column."
-        )
-
-
-def _concatenated(parts: list[pa.Table], source: str) -> pa.Table:
-    try:
-        return pa.concat_tables(parts, promote_options="permissive").combine_chunks()
-    except pa.ArrowException as error:
-        raise DataError(
-            f"The files of {source} disagree about a column: {error}. Give it one type in "
-            "all of them."
-        ) from error
-
-
-def _normalised(table: pa.Table) -> pa.Table:
-    schema = pa.schema([pa.field(field.name, _plain(field.type)) for field in table.schema])
-    return table if table.schema == schema else table.cast(schema, safe=False)
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(kind):
-        return _plain(kind.value_type)
-    if pa.types.is_timestamp(kind):
-        return _TIME
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    return kind
-
-
-def _moment(value: str | datetime | None, name: str) -> datetime | None:
-    """Return a moment in UTC; a naive one is taken as UTC."""
-    if value in (None, ""):
-        return None
-    try:
-        moment = pd.Timestamp(value)
-    except ValueError as error:
-        raise ParameterError.of(name, "snapshot_dataset", "an ISO 8601 time", value) from error
-    aware = moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
-    return aware.to_pydatetime()
-
-
-def _iso(value: str | datetime | None) -> str | None:
-    moment = _moment(value, "window")
-    return moment.isoformat() if moment else None
+def _no_rows(target: _Target) -> DataError:
+    return DataError(
+        f"No rows in {target.source} for dataset {target.name!r} (window {target.window}). Check "
+        "the source and the window, or wait until the data has arrived."
+    )

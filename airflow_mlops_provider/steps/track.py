@@ -6,13 +6,15 @@ and a task needs to be told nothing but who it is.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 
 from airflow_mlops_provider.exceptions import ParameterError
 
@@ -20,10 +22,22 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from airflow_mlops_provider.records import Record
+    from airflow_mlops_provider.records import DatasetRef, Record
 
 KIND = "mlops.kind"
 PIPELINE, TASK = "pipeline", "task"
+_DIGEST_LENGTH, _TAG_LENGTH = 36, 500  # what MLflow accepts
+_TYPES = {
+    "bool": "boolean",
+    **dict.fromkeys(("int8", "int16", "int32", "uint8", "uint16"), "integer"),
+    **dict.fromkeys(("int64", "uint32", "uint64"), "long"),
+    **dict.fromkeys(("halffloat", "float"), "float"),
+    "double": "double",
+    "binary": "binary",
+    "timestamp[us, tz=UTC]": "datetime",
+    "date32[day]": "datetime",
+}
+"""MLflow's names for Arrow's types; it shows all others as text."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,34 @@ class TaskRun:
         name = f"records/{type(record).__name__}.json"
         self.client.log_dict(self.run_id, record.to_xcom(), name)
 
+    def log_page(self, html: str, name: str) -> None:
+        """Keep a page that MLflow shows as it is; ``name`` ends in ``.html``."""
+        self.client.log_text(self.run_id, html, name)
+
+    def log_dataset(self, dataset: DatasetRef, context: str) -> None:
+        """Tie the run to a dataset; ``context`` says what for (``snapshot``, ``training``...).
+
+        Runs that touch the same rows share the digest, which is our logical hash cut to the
+        length MLflow accepts; MLflow's own reads only the first rows.
+        """
+        described = {
+            "sha256": dataset.file_hash,
+            "n_rows": str(dataset.n_rows),
+            "schema_hash": dataset.schema_hash,
+            "source": dataset.source[:_TAG_LENGTH],
+            MLFLOW_DATASET_CONTEXT: context,
+        }
+        entity = Dataset(
+            name=dataset.name,
+            digest=dataset.logical_hash[:_DIGEST_LENGTH],
+            source_type=_source_type(dataset.uri),
+            source=json.dumps({"uri": dataset.uri}),
+            schema=_mlflow_schema(dataset.columns),
+            profile=json.dumps({"num_rows": dataset.n_rows}),
+        )
+        tags = [InputTag(key, value) for key, value in described.items()]
+        self.client.log_inputs(self.run_id, [DatasetInput(entity, tags)])
+
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log several metrics in one request."""
         import time
@@ -48,6 +90,20 @@ class TaskRun:
         now = int(time.time() * 1000)
         rows = [Metric(name, value, now, 0) for name, value in metrics.items()]
         self.client.log_batch(self.run_id, metrics=rows)
+
+
+def _source_type(uri: str) -> str:
+    """Return MLflow's name for where a file lies."""
+    protocol, separator, _ = uri.partition("://")
+    return protocol if separator and protocol != "file" else "local"
+
+
+def _mlflow_schema(columns: Mapping[str, str]) -> str:
+    specs = [
+        {"name": name, "type": _TYPES.get(kind, "string"), "required": False}
+        for name, kind in columns.items()
+    ]
+    return json.dumps({"mlflow_colspec": specs})
 
 
 def experiment_id(client: MlflowClient, name: str, artifact_root: str | None) -> str:

@@ -8,15 +8,12 @@ infer them.
 from __future__ import annotations
 
 import importlib
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
-from mlflow.data.dataset_source_registry import resolve_dataset_source
-from mlflow.data.meta_dataset import MetaDataset
 from mlflow.models import infer_signature
 from sklearn.base import is_classifier
 
@@ -34,7 +31,6 @@ if TYPE_CHECKING:
 REQUIREMENTS = ("scikit-learn", "pandas", "numpy", "scipy", "skops")
 TRUSTED = ("sklearn.", "numpy.", "functools.partial")
 """Whose types a saved model may hold; the function inside a partial is audited by itself."""
-_DIGEST_LENGTH = 36  # what MLflow accepts
 _SAMPLE_ROWS = 5
 
 
@@ -68,9 +64,9 @@ def train_model(
     """
     model = build_estimator(estimator, params or {})
     rows, labels = labelled_rows(dataset, features, target)
+    run.log_dataset(dataset, "training")
     with mlflow.start_run(run_id=run.run_id):
         mlflow.log_params(_log_params(estimator, params, target, features))
-        _log_input(dataset, rows)
         _fit(model, rows, labels)
         logged = _log_model(model, rows, trusted_types)
         metrics = {
@@ -164,25 +160,6 @@ def _log_params(
 ) -> dict[str, Any]:
     name = estimator if isinstance(estimator, str) else getattr(estimator, "__name__", "callable")
     return {**(params or {}), "estimator": name, "target": target, "n_features": len(features)}
-
-
-def _log_input(dataset: DatasetRef, rows: pd.DataFrame) -> None:
-    """Tie the run to its data; the digest is ours, MLflow's own reads only the first rows."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a path fits two kinds of source alike
-        source = resolve_dataset_source(dataset.uri)
-    data = MetaDataset(  # type: ignore[abstract]  # MLflow itself makes it so
-        source,
-        name=dataset.name,
-        digest=dataset.logical_hash[:_DIGEST_LENGTH],
-        schema=infer_signature(_nullable(rows.head(_SAMPLE_ROWS))).inputs,
-    )
-    tags = {
-        "sha256": dataset.file_hash,
-        "n_rows": str(dataset.n_rows),
-        "schema_hash": dataset.schema_hash,
-    }
-    mlflow.log_input(data, context="training", tags=tags)
 
 
 def _log_model(model: BaseEstimator, rows: pd.DataFrame, trusted_types: Sequence[str]) -> Any:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 DAGS = Path(__file__).resolve().parents[1]
 HOME = DAGS.parent / ".demo"
-MONTHS = ["2013-01", "2013-02", "2013-03"]
+MONTHS = ["2013-01", "2013-02", "2013-03", "2013-04"]
 _ASSET_SECONDS = 60.0
 
 
@@ -54,6 +54,7 @@ PHASES = [
     Phase("Level 1: February arrives", "level1_continuous_training", {"month": "2013-02"}),
     Phase("Level 1: March arrives", "level1_continuous_training", {"month": "2013-03"}),
     Phase("Level 2: delivery under live traffic", "level2_model_delivery", {}, True, True),
+    Phase("Level 1: April comes to the gate", "level1_data_gate", {"month": "2013-04"}),
     Phase("Level 1: monitoring", "level1_monitoring"),
 ]
 

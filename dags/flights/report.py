@@ -46,8 +46,8 @@ def _dataset(record: DatasetRef) -> Iterator[str]:
 
 
 def _validation(record: ValidationReport) -> Iterator[str]:
-    failed = len(record.failures)
-    yield f"data {record.outcome}: {failed} of {record.n_expectations} expectations failed"
+    told = f"{record.n_failed} of {record.n_expectations} expectations failed"
+    yield f"data {record.outcome}: {told}, {record.n_errored} could not be evaluated"
 
 
 def _drift(record: DriftReport) -> Iterator[str]:

@@ -16,3 +16,4 @@ FEATURE_REPO = str(Path(__file__).parent / "feature_repo")
 FEATURE_SERVICE = "flight_delay_v1"
 SUITE = str(Path(__file__).parent / "suites" / "flights.yaml")
 LANDED_FLIGHTS = join(workspace_uri(), "landing", "flights", "*.parquet")
+SOURCE_OWNER, SOURCE_LICENSE = "Bureau of Transportation Statistics", "CC0-1.0"

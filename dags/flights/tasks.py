@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow.sdk import Param, task
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.timetables.trigger import CronTriggerTimetable
 from dateutil.relativedelta import relativedelta
 
@@ -42,3 +42,12 @@ def build_features() -> None:
     from flights.features import build_feature_sources
 
     build_feature_sources()
+
+
+@task
+def stop(report: dict[str, Any]) -> None:
+    """Fail the run: a person has to look. This is where a team would add its notifier."""
+    raise AirflowFailException(
+        f"The new flights are broken: {len(report['failures'])} expectations of suite "
+        f"{report['suite']!r} do not hold. Look at the Data Docs of the validation."
+    )

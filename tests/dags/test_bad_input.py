@@ -42,8 +42,8 @@ from airflow_mlops_provider.operators import (
 )
 from airflow_mlops_provider.records import ModelRef, ModelVersionRef, PredictionBatchRef
 from airflow_mlops_provider.stack.service import free_ports
-from airflow_mlops_provider.steps.drift import profile_dataset
-from airflow_mlops_provider.steps.features import apply_features
+from airflow_mlops_provider.steps.drift.reference import profile_dataset
+from airflow_mlops_provider.steps.features.repo import apply_features
 from airflow_mlops_provider.steps.snapshot import write_dataset
 
 BUNDLE = "bad-input"
@@ -227,7 +227,7 @@ CASES = [
     Case(
         "file without rows",
         lambda at: SnapshotDatasetOperator(name="d", source=at.file("rowless.parquet")),
-        ("No rows in", "rowless.parquet", "wait until its data has arrived"),
+        ("No rows in", "rowless.parquet", "wait until the data has arrived"),
     ),
     Case(
         "empty suite",

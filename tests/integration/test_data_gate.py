@@ -8,10 +8,13 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 from airflow_mlops_provider.hooks.feast import FeastHook
-from airflow_mlops_provider.steps.drift import detect_drift, profile_dataset
-from airflow_mlops_provider.steps.features import apply_features, historical_features
+from airflow_mlops_provider.steps.drift.compare import detect_drift
+from airflow_mlops_provider.steps.drift.reference import profile_dataset
+from airflow_mlops_provider.steps.features.historical import historical_features
+from airflow_mlops_provider.steps.features.repo import apply_features
 from airflow_mlops_provider.steps.snapshot import read_dataset, snapshot_dataset, write_dataset
-from airflow_mlops_provider.steps.validate import load_suite, validate_dataset
+from airflow_mlops_provider.steps.suites import load_suite
+from airflow_mlops_provider.steps.validate import validate_dataset
 from flights.columns import CATEGORICAL, FEATURES, NUMERIC, TARGET, TIME
 from flights.features import build_feature_sources
 from flights.landing import MONTHS, flights_of, land_month

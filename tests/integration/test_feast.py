@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,61 +11,21 @@ import pytest
 from feast.feature_view import FeatureViewState
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.hooks.feast import FeastHook
-from airflow_mlops_provider.steps.features import (
-    apply_features,
-    heal_views,
-    historical_features,
-    materialize,
-)
+from airflow_mlops_provider.steps.features.historical import historical_features
+from airflow_mlops_provider.steps.features.materialize import heal_views
+from airflow_mlops_provider.steps.features.repo import apply_features
 from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
-
-DEFINITIONS = """
-from datetime import timedelta
-from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
-from feast.types import Float64
-
-origin = Entity(name="origin", value_type=ValueType.STRING)
-source = FileSource(path="{source}", timestamp_field="event_timestamp")
-weather = FeatureView(
-    name="weather", entities=[origin], ttl=timedelta(hours=6),
-    schema=[Field(name="temp", dtype=Float64)], source=source,
+from tests.feast_repos import (
+    DEFINITIONS,
+    START,
+    in_process,
+    observations,
+    online_rows,
+    open_store,
+    served,
+    take_online,
+    write_repo,
 )
-service = FeatureService(name="service", features=[weather])
-"""
-CONFIG = """
-project: p
-provider: local
-offline_store: {{type: {offline}}}
-online_store: {{type: sqlite}}
-entity_key_serialization_version: 3
-"""
-START = pd.Timestamp("2013-01-01", tz="UTC")
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def observations() -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    hours = np.sort(rng.choice(24 * 30, 200, replace=False))
-    return pd.concat(
-        pd.DataFrame(
-            {
-                "origin": origin,
-                "event_timestamp": START + pd.to_timedelta(hours, unit="h"),
-                "temp": rng.normal(size=200),
-            }
-        )
-        for origin in ("EWR", "JFK")
-    )
-
-
-def write_repo(folder: Path, offline: str = "duckdb", definitions: str = DEFINITIONS) -> str:
-    folder.mkdir()
-    source = folder / "weather.parquet"
-    observations().to_parquet(source, coerce_timestamps="us")
-    (folder / "feature_store.yaml").write_text(CONFIG.format(offline=offline))
-    (folder / "definitions.py").write_text(definitions.format(source=source))
-    return str(folder)
 
 
 @pytest.fixture(params=["duckdb", "dask"])
@@ -79,40 +36,21 @@ def repo(request, tmp_path, workspace, monkeypatch):
 
 @pytest.fixture
 def store(repo):
-    opened = FeastHook(repo_path=repo).get_conn()
+    opened = open_store(repo)
     assert apply_features(opened, repo) == ["weather"]
     return opened
 
 
-def open_again(repo):
-    return FeastHook(repo_path=repo).get_conn()
-
-
 def state_of(repo):
-    return open_again(repo).get_feature_view("weather").state
-
-
-def online_rows(store):
-    with sqlite3.connect(store.config.online_store.path) as connection:
-        return sorted(
-            connection.execute(
-                "SELECT entity_key, feature_name, value, event_ts FROM p_weather"
-            ).fetchall()
-        )
-
-
-def served(store, origin="JFK"):
-    return store.get_online_features(
-        features=store.get_feature_service("service"), entity_rows=[{"origin": origin}]
-    ).to_dict()["temp"][0]
+    return open_store(repo).get_feature_view("weather").state
 
 
 def test_applying_and_materializing_again_change_nothing(store, repo):
-    materialize(store, None, START, START + pd.Timedelta(days=20))
+    take_online(store, None, START, START + pd.Timedelta(days=20))
     first = online_rows(store)
     assert len(first) == 2
-    apply_features(open_again(repo), repo)
-    assert materialize(store, ["weather"], "2013-01-01", "2013-01-21T00:00:00+00:00") == ["weather"]
+    apply_features(open_store(repo), repo)
+    assert take_online(store, ["weather"], "2013-01-01", "2013-01-21T00:00:00+00:00") == ["weather"]
     assert online_rows(store) == first
     seen = observations().query("origin == 'JFK'").set_index("event_timestamp")["temp"]
     assert served(store) == seen[: START + pd.Timedelta(days=20)].iloc[-1]
@@ -165,66 +103,39 @@ def test_references_do_as_well_as_a_service(store, workspace):
     assert len(hashes) == 1
 
 
-PROCESS = """
-import os, signal, sys
-from datetime import UTC, datetime, timedelta
-from feast.infra.compute_engines.local.compute import LocalComputeEngine
-from airflow_mlops_provider.hooks.feast import FeastHook
-from airflow_mlops_provider.steps.features import materialize
-
-store = FeastHook(repo_path=sys.argv[1]).get_conn()
-start = datetime(2013, 1, 1, tzinfo=UTC)
+FEAST_DIES = """
+type(store.provider.batch_engine).materialize = die
+store.materialize(start, start + timedelta(days=8), feature_views=["weather"])
 """
-DIE = """
-LocalComputeEngine.materialize = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-materialize(store, None, start, start + timedelta(days=8))
-"""
-THREE_DAYS = """
-for day in range(int(sys.argv[2]), int(sys.argv[2]) + 3):
-    materialize(store, None, start + timedelta(days=day), start + timedelta(days=day + 1))
-"""
-
-
-def in_process(code, *arguments):
-    return subprocess.Popen(
-        [sys.executable, "-c", PROCESS + code, *arguments], stdout=subprocess.DEVNULL, cwd=ROOT
-    )
 
 
 def killed(repo):
-    assert in_process(DIE, repo).wait(120) == -signal.SIGKILL
+    """Let Feast's own materialization be killed, which announces itself in the registry."""
+    assert in_process(FEAST_DIES, repo).wait(120) == -signal.SIGKILL
     assert state_of(repo) == FeatureViewState.MATERIALIZING
 
 
 @pytest.mark.parametrize("repo", ["duckdb"], indirect=True)
 def test_a_view_that_a_killed_run_left_is_healed_and_served(store, repo):
-    materialize(store, None, "2013-01-01", "2013-01-08")
+    take_online(store, None, "2013-01-01", "2013-01-08")
     before = served(store)
     killed(repo)
     with pytest.raises(ValueError, match="MATERIALIZING"):
-        served(open_again(repo))
-    assert heal_views(open_again(repo), None) == ["weather"]
-    assert served(open_again(repo)) == before
-    assert heal_views(open_again(repo), ["weather"]) == []
+        served(open_store(repo))
+    assert heal_views(open_store(repo), None) == ["weather"]
+    assert served(open_store(repo)) == before
+    assert heal_views(open_store(repo), ["weather"]) == []
 
 
 @pytest.mark.parametrize("repo", ["duckdb"], indirect=True)
 def test_materializing_after_a_kill_goes_on(store, repo):
-    materialize(store, None, "2013-01-01", "2013-01-08")
+    take_online(store, None, "2013-01-01", "2013-01-08")
     killed(repo)
-    materialize(open_again(repo), None, "2013-01-01", "2013-01-09")
+    take_online(open_store(repo), None, "2013-01-01", "2013-01-09")
     assert state_of(repo) == FeatureViewState.AVAILABLE_ONLINE
     killed(repo)
-    apply_features(open_again(repo), repo)
+    apply_features(open_store(repo), repo)
     assert state_of(repo) == FeatureViewState.AVAILABLE_ONLINE
-
-
-@pytest.mark.parametrize("repo", ["duckdb"], indirect=True)
-def test_the_file_registry_keeps_what_rivals_commit(store, repo):
-    processes = [in_process(THREE_DAYS, repo, str(3 * n)) for n in range(3)]
-    assert [process.wait(180) for process in processes] == [0, 0, 0]
-    intervals = open_again(repo).get_feature_view("weather").materialization_intervals
-    assert sorted((start - START).days for start, _ in intervals) == list(range(9))
 
 
 def test_what_cannot_be_joined_or_materialized_is_named(store, repo, workspace):
@@ -244,16 +155,16 @@ def test_what_cannot_be_joined_or_materialized_is_named(store, repo, workspace):
     with pytest.raises(ParameterError, match="exactly one"):
         join(frame)
     with pytest.raises(DataError, match=r"\['nonsense'\].*\['weather'\]"):
-        materialize(store, ["nonsense"], "2013-01-01", "2013-01-02")
+        take_online(store, ["nonsense"], "2013-01-01", "2013-01-02")
     with pytest.raises(ParameterError, match="later than start"):
-        materialize(store, None, "2013-01-02", "2013-01-02")
+        take_online(store, None, "2013-01-02", "2013-01-02")
     with pytest.raises(ParameterError, match=r"start.*soon"):
-        materialize(store, None, "soon", "2013-01-02")
+        take_online(store, None, "soon", "2013-01-02")
     Path(repo, "weather.parquet").unlink()
     with pytest.raises(DataError, match=r"weather\.parquet"):
         join(frame, feature_service="service")
     with pytest.raises(DataError, match=r"weather\.parquet"):
-        materialize(store, None, "2013-01-01", "2013-01-02")
+        take_online(store, None, "2013-01-01", "2013-01-02")
     assert not list(Path(workspace).glob("datasets/joined/*"))
 
 
@@ -269,20 +180,20 @@ def test_a_broken_repository_is_named_and_registers_nothing(
 ):
     monkeypatch.setenv("AIRFLOW_CONN_FEAST_DEFAULT", '{"conn_type": "feast"}')
     repo = write_repo(tmp_path / "repo", definitions=definitions)
-    store = FeastHook(repo_path=repo).get_conn()
+    store = open_store(repo)
     before = Path.cwd()
     with pytest.raises(DataError, match=message) as error:
         apply_features(store, repo)
     assert repo in str(error.value)
     assert Path.cwd() == before
-    assert open_again(repo).list_batch_feature_views() == []
+    assert open_store(repo).list_batch_feature_views() == []
 
 
 def test_code_that_does_not_import_leaves_no_file(tmp_path, workspace, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_FEAST_DEFAULT", '{"conn_type": "feast"}')
     repo = write_repo(tmp_path / "repo", definitions="import nonsense")
     with pytest.raises(DataError, match="nonsense"):
-        apply_features(FeastHook(repo_path=repo).get_conn(), repo)
+        apply_features(open_store(repo), repo)
     assert [path for path in Path(workspace).rglob("*") if path.is_file()] == []
 
 
@@ -292,5 +203,7 @@ def test_repositories_do_not_mix_their_modules(tmp_path, workspace, monkeypatch)
     other = write_repo(
         tmp_path / "other", definitions=DEFINITIONS.replace('name="weather"', 'name="climate"')
     )
-    assert apply_features(open_again(one), one) == ["weather"]
-    assert apply_features(open_again(other), other) == ["climate"]
+    assert apply_features(open_store(one), one) == ["weather"]
+    with pytest.raises(DataError, match="delete feature view weather"):
+        apply_features(open_store(other), other)
+    assert apply_features(open_store(other), other, allow_destructive=True) == ["climate"]

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from airflow_mlops_provider.steps.compact import compact_log
-from airflow_mlops_provider.steps.drift import profile_dataset
+from airflow_mlops_provider.steps.drift.reference import profile_dataset
 from airflow_mlops_provider.steps.evaluate import load_model, predict_score
 from airflow_mlops_provider.steps.monitor import join_labels, monitor_model
 from airflow_mlops_provider.steps.predict import batch_predict

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import rollout_soundness
+from benchmarks import drift_soundness, rollout_soundness
 
 
 @pytest.mark.slow
-def test_a_rollout_is_as_seldom_wrong_as_the_documentation_says():
-    measures = rollout_soundness.run(quick=False)
+@pytest.mark.parametrize("simulation", [rollout_soundness, drift_soundness])
+def test_decisions_are_as_seldom_wrong_as_the_documentation_says(simulation):
+    measures = simulation.run(quick=False)
     assert [measure.name for measure in measures if not measure.holds] == []

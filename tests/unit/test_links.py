@@ -1,6 +1,14 @@
 import pytest
 
-from airflow_mlops_provider.links import MLFLOW_RUN_KEY, MlflowRunLink, mlflow_run_url
+from airflow_mlops_provider.links import (
+    MLFLOW_RUN_KEY,
+    DataCardLink,
+    DataDocsLink,
+    DriftReportLink,
+    MlflowRunLink,
+    artifact_url,
+    mlflow_run_url,
+)
 
 
 @pytest.mark.parametrize(
@@ -13,6 +21,17 @@ from airflow_mlops_provider.links import MLFLOW_RUN_KEY, MlflowRunLink, mlflow_r
 )
 def test_the_page_of_a_run(tracking_uri, expected):
     assert mlflow_run_url(tracking_uri, "3", "abc") == expected
+
+
+def test_the_page_of_an_artifact():
+    run = mlflow_run_url("http://127.0.0.1:5000", "3", "abc")
+    expected = "http://127.0.0.1:5000/#/experiments/3/runs/abc/artifacts/data_docs.html"
+    assert artifact_url(run, "data_docs.html") == expected
+
+
+def test_each_button_has_a_name_and_a_place_of_its_own():
+    links = [MlflowRunLink(), DataCardLink(), DataDocsLink(), DriftReportLink()]
+    assert len({link.name for link in links}) == len({link.xcom_key for link in links}) == 4
 
 
 def test_the_link_is_read_where_the_task_pushed_it(monkeypatch):

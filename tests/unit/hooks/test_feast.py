@@ -4,9 +4,14 @@ from unittest.mock import MagicMock
 
 import pytest
 from airflow.sdk.exceptions import AirflowNotFoundException
+from feast.infra.compute_engines.local.compute import LocalComputeEngine
 
 from airflow_mlops_provider.exceptions import DataError
 from airflow_mlops_provider.hooks.feast import FeastHook
+from airflow_mlops_provider.steps.features.engine import (
+    StreamingComputeEngine,
+    StreamingComputeEngineConfig,
+)
 
 MINIMAL = {"project": "p", "provider": "local", "entity_key_serialization_version": 3}
 
@@ -49,6 +54,24 @@ def test_without_connection_and_paths_the_stores_lie_in_the_workspace(
     assert store.config.online_store.path == f"{workspace}/feast/p/online_store.db"
 
 
+@pytest.mark.parametrize(
+    ("registry", "atomic"),
+    [
+        ("", True),
+        ("{folder}/r.db", True),
+        ("{{path: {folder}/r.db}}", True),
+        ("s3://bucket/r.db", False),
+        ("{{registry_type: sql, path: sqlite:///{folder}/r.db}}", False),
+    ],
+)
+def test_a_registry_in_a_file_is_replaced_as_a_whole(
+    repo, no_connection, tmp_path, registry, atomic
+):
+    folder = repo(registry=registry.format(folder=tmp_path))
+    config = FeastHook(repo_path=folder, workspace=str(tmp_path)).get_conn().config.registry
+    assert str(config.registry_store_type).endswith("AtomicFileRegistryStore") is atomic
+
+
 def test_paths_of_the_repository_stay(repo, no_connection, tmp_path):
     folder = repo(registry=f"{tmp_path}/r.db", online_store=f"{{path: {tmp_path}/o.db}}")
     store = FeastHook(repo_path=folder, workspace="/nowhere").get_conn()
@@ -69,6 +92,21 @@ def test_the_connection_is_laid_over_the_repository(repo, extra, tmp_path):
 def test_a_connection_that_was_asked_for_must_exist(repo, no_connection):
     with pytest.raises(AirflowNotFoundException):
         FeastHook("another", repo()).get_conn()
+
+
+@pytest.mark.parametrize("section", [{}, {"batch_engine": "local"}])
+def test_our_engine_materializes_in_place_of_feasts_local_one(
+    repo, no_connection, workspace, section
+):
+    store = FeastHook(repo_path=repo(**section), workspace=workspace).get_conn()
+    assert isinstance(store._get_provider().batch_engine, StreamingComputeEngine)
+    assert isinstance(store.config.batch_engine, StreamingComputeEngineConfig)
+
+
+def test_another_engine_that_the_repository_names_stays(repo, no_connection, workspace):
+    named = "feast.infra.compute_engines.local.compute.LocalComputeEngine"
+    store = FeastHook(repo_path=repo(batch_engine=f"{{type: {named}}}")).get_conn()
+    assert type(store._get_provider().batch_engine) is LocalComputeEngine
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,23 @@ def test_a_tracked_run_is_found_in_mlflow_by_the_task_it_belongs_to(context, wor
     assert task_tags(context).items() <= found.data.tags.items()
 
 
+@pytest.mark.parametrize(
+    ("tracking_uri", "url"),
+    [
+        ("http://mlflow", "http://mlflow/#/experiments/1/runs/run-1/artifacts/card.html"),
+        ("sqlite:///mlflow.db", None),
+    ],
+)
+def test_a_button_to_an_artifact_works_while_the_task_runs(context, run, tracking_uri, url):
+    run.client.tracking_uri = tracking_uri
+    MlopsOperator(task_id="t").link_artifact(context, run, "card_url", "card.html")
+    push = context["ti"].xcom_push
+    if url is None:
+        push.assert_not_called()
+    else:
+        push.assert_called_once_with(key="card_url", value=url)
+
+
 def test_the_workspace_is_that_of_the_configuration_unless_given(workspace):
     assert MlopsOperator(task_id="t").workspace_uri == workspace
     assert MlopsOperator(task_id="t", workspace="s3://w").workspace_uri == "s3://w"

@@ -41,6 +41,8 @@ def test_registering_wakes_whoever_waits_for_versions(context, run):
         model=MODEL.to_xcom(),
         name="delay",
         profile_uri="/w/p.json",
+        suite_uri="/w/s.yaml",
+        feature_service="s@1",
         version_tags={"team": "ops"},
         outlets=[alias],
     )
@@ -50,7 +52,12 @@ def test_registering_wakes_whoever_waits_for_versions(context, run):
         run.client,
         MODEL,
         name="delay",
-        tags={"mlops.profile_uri": "/w/p.json", "team": "ops"},
+        tags={
+            "mlops.profile_uri": "/w/p.json",
+            "mlops.suite_uri": "/w/s.yaml",
+            "mlops.feature_service": "s@1",
+            "team": "ops",
+        },
     )
     asset = context["outlet_events"][alias].add.call_args.args[0]
     assert asset.uri.rstrip("/") == "mlflow-model://delay"

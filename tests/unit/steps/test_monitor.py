@@ -148,11 +148,18 @@ class TestDrift:
             seen.update(frame=frame, profile_uri=profile_uri)
             feature = FeatureDrift(
                 feature="x",
+                kind="numeric",
                 status=verdict,
+                level=None,
+                n=1000,
                 psi=0.3,
                 threshold=0.1,
                 p_value=0.0,
+                ks=0.2,
+                wasserstein=0.5,
+                js=0.2,
                 null_rate_delta=0.0,
+                unseen_rate=None,
             )
             return DriftReport(
                 dataset_uri="u",
@@ -161,6 +168,7 @@ class TestDrift:
                 share_drifted=1.0,
                 n_reference=1000,
                 n_current=len(frame),
+                n_features=1,
                 features=[feature],
             )
 

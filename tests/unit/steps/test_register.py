@@ -107,11 +107,12 @@ def test_a_version_keeps_what_monitoring_needs():
         slices=[],
         predictions_uri="p",
     )
-    assert monitoring_tags(report, "/w/profile.json") == {
+    assert monitoring_tags(report, "/w/profile.json", "/w/suite.yaml") == {
         "mlops.baseline.auc": "0.7",
         "mlops.profile_uri": "/w/profile.json",
+        "mlops.suite_uri": "/w/suite.yaml",
     }
-    assert monitoring_tags(None, None) == {}
+    assert monitoring_tags(None, None, None) == {}
 
 
 def test_a_model_or_name_that_cannot_be_registered_leaves_no_name(client, name, models):

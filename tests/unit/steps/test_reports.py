@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 import pytest
 
 from airflow_mlops_provider.exceptions import ParameterError
-from airflow_mlops_provider.records import DriftReport, FeatureDrift, MonitoringReport
+from airflow_mlops_provider.records import MonitoringReport, SegmentDrift
 from airflow_mlops_provider.steps.reports import find_signal, publish_report, shortened
+from tests.drift_reports import drift_report, feature_drift
 
 NOON = datetime(2013, 7, 1, 12, tzinfo=UTC)
 REPORT = MonitoringReport(
@@ -61,27 +62,23 @@ def test_a_parameter_out_of_range_is_named(workspace, endpoint, options, name):
         find_signal(workspace, endpoint, **options)
 
 
-def test_a_shortened_report_keeps_the_drifted_features_only():
-    features = [
-        FeatureDrift(
-            feature=f"x{i}",
-            status="drifted" if i % 2 else "stable",
-            psi=0.3,
-            threshold=0.1,
-            p_value=0.0,
-            null_rate_delta=0.0,
+def test_a_shortened_report_keeps_only_what_drifted():
+    features = [feature_drift(f"x{i}", psi=0.3 if i % 2 else 0.0) for i in range(100)]
+    segments = [
+        SegmentDrift(
+            column="origin",
+            value=str(i),
+            verdict="drifted" if i % 2 else "stable",
+            share_drifted=0.5,
+            n=1_000,
+            drifted=[f"x{j}" for j in range(50)],
         )
         for i in range(100)
     ]
-    drift = DriftReport(
-        dataset_uri="u",
-        profile_uri="p",
-        verdict="drifted",
-        share_drifted=0.5,
-        n_reference=1,
-        n_current=1,
-        features=features,
-    )
+    drift = drift_report("drifted", *features, segments=segments)
     short = shortened(replace(REPORT, drift=drift))
-    assert [item.feature for item in short.drift.features] == [f"x{i}" for i in range(1, 40, 2)]
+    odd = [str(i) for i in range(1, 40, 2)]
+    assert [item.feature for item in short.drift.features] == [f"x{i}" for i in odd]
+    assert [item.value for item in short.drift.segments] == odd
+    assert {len(item.drifted) for item in short.drift.segments} == {5}
     assert shortened(REPORT) == REPORT

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import datetime as dt
 import gzip
+import subprocess
+import sys
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,14 +15,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_mlops_provider.exceptions import DataError, ParameterError
+from airflow_mlops_provider.exceptions import DataError, ParameterError, SourceChangedError
+from airflow_mlops_provider.steps import tables
+from airflow_mlops_provider.steps.card import DataCard
 from airflow_mlops_provider.steps.snapshot import (
-    logical_hash,
     read_dataset,
-    schema_hash,
+    read_table,
     snapshot_dataset,
+    write_batches,
     write_dataset,
+    write_table,
 )
+
+if TYPE_CHECKING:
+    from airflow_mlops_provider.records import DatasetRef
 
 DAYS = pd.date_range("2013-01-01", periods=6, freq="D", tz="UTC")
 
@@ -185,12 +195,12 @@ def test_bad_arguments_are_named(
 
 
 def test_a_frame_of_mixed_types_is_refused(workspace: str) -> None:
-    with pytest.raises(DataError, match=r"'d'.*column x"):
+    with pytest.raises(DataError, match=r"frame from frame.*column x"):
         write_dataset(pd.DataFrame({"x": [1, "one"]}), "d", workspace, "frame")
 
 
 def test_nested_values_are_refused_by_name(workspace: str) -> None:
-    with pytest.raises(DataError, match=r"\['pairs'\]"):
+    with pytest.raises(DataError, match=r"'pairs': 'list"):
         write_dataset(pd.DataFrame({"pairs": [[1, 2], [3]]}), "d", workspace, "frame")
 
 
@@ -216,7 +226,7 @@ def test_a_frame_is_kept_by_column_and_nothing_else_is_a_frame(
     assert [*ref.columns] == ["word", "n"]
     with pytest.raises(DataError, match=r"maker has no column \['m'\]"):
         write_dataset(frame, "d", workspace, "maker", columns=["m"])
-    with pytest.raises(DataError, match="pandas frame from maker, got NoneType"):
+    with pytest.raises(DataError, match="pandas frame or an Arrow table from maker, got NoneType"):
         write_dataset(None, "d", workspace, "maker")  # type: ignore[arg-type]  # what it is about
 
 
@@ -225,55 +235,224 @@ def test_times_are_stored_in_microseconds(workspace: str) -> None:
     assert pq.read_schema(ref.uri).field("at").type == pa.timestamp("us", tz="UTC")
 
 
-CHANGES = {
-    "a number": ("n", 0, 99.0),
-    "null for a number": ("n", 0, None),
-    "null for nan in text": ("word", 4, None),
-    "null for an empty text": ("word", 5, None),
-    "a flag": ("flag", 0, False),
-    "a moment": ("at", 0, DAYS[0] + pd.Timedelta(microseconds=1)),
+def keep(source: Path, workspace: str, **arguments: Any) -> DatasetRef:
+    return snapshot_dataset(str(source), name="d", workspace=workspace, **arguments)
+
+
+def test_shards_may_lack_add_and_reorder_columns(tmp_path: Path, workspace: str) -> None:
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"n": [1], "word": ["a"]}), tmp_path / "in" / "a.parquet")
+    pq.write_table(pa.table({"late": [0.5], "n": [2.5]}), tmp_path / "in" / "b.parquet")
+    ref = keep(tmp_path / "in", workspace)
+    assert ref.columns == {"n": "double", "word": "string", "late": "double"}
+    assert read_table(ref).to_pylist() == [
+        {"n": 1.0, "word": "a", "late": None},
+        {"n": 2.5, "word": None, "late": 0.5},
+    ]
+    assert keep(tmp_path / "in", workspace, columns=["word"]).columns == {"word": "string"}
+
+
+def test_shards_of_other_types_are_named_with_their_column(tmp_path: Path, workspace: str) -> None:
+    pq.write_table(pa.table({"n": [1]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"n": ["one"]}), tmp_path / "b.parquet")
+    said = r"'n' is int64 in .*a.parquet, but string in .*b.parquet"
+    with pytest.raises(DataError, match=said):
+        keep(tmp_path / "*.parquet", workspace)
+
+
+def test_a_shard_that_came_twice_counts_once(
+    frame: pd.DataFrame, tmp_path: Path, workspace: str
+) -> None:
+    frame.to_parquet(tmp_path / "a.parquet")
+    once = keep(tmp_path / "*.parquet", workspace)
+    (tmp_path / "again.parquet").write_bytes((tmp_path / "a.parquet").read_bytes())
+    card = DataCard()
+    twice = keep(tmp_path / "*.parquet", workspace, card=card)
+    assert (twice.logical_hash, twice.file_hash) == (once.logical_hash, once.file_hash)
+    assert [Path(copy).name for part in card.parts for copy in part.copies] == ["again.parquet"]
+
+
+GOOD = {
+    "one row": {"n": [1]},
+    "all null": {"n": [None, None]},
+    "constant": {"n": [1.0, 1.0]},
+    "infinite": {"n": [float("inf"), float("-inf"), float("nan")]},
+    "unicode": {"größe 🛫": ["naïve", "日本"]},
+    "several zones": {
+        "at": [
+            pd.Timestamp("2013-01-01", tz="America/New_York"),
+            pd.Timestamp("2013-01-01", tz="UTC"),
+        ]
+    },
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_any_changed_value_changes_the_logical_hash(frame: pd.DataFrame, change: str) -> None:
-    column, row, value = CHANGES[change]
-    changed = frame.copy()
-    changed.loc[row, column] = value
-    assert fingerprint(changed) != fingerprint(frame)
+@pytest.mark.parametrize("kind", GOOD)
+def test_unusual_columns_are_kept_as_they_are(workspace: str, kind: str) -> None:
+    frame = pd.DataFrame({name: pd.Series(v, dtype=object) for name, v in GOOD[kind].items()})
+    ref = write_dataset(frame, "d", workspace, "frame")
+    kept = read_dataset(ref)
+    assert [*kept] == [*frame]
+    for name in frame:
+        for was, now in zip(frame[name], kept[name], strict=True):
+            assert now == was or (pd.isna(was) and pd.isna(now))
 
 
-def test_a_repeated_row_changes_the_logical_hash(frame: pd.DataFrame) -> None:
-    pair = pd.concat([frame, frame[:1], frame[:1]])
-    assert len({fingerprint(frame), fingerprint(pair), fingerprint(pair[:-1])}) == 3
+def test_naive_times_among_aware_ones_are_utc(workspace: str) -> None:
+    aware = dt.datetime(2013, 1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1)))
+    naive = dt.datetime(2013, 1, 1)
+    for times in ([aware, naive], [naive, aware]):
+        frame = pd.DataFrame({"at": pd.Series(times, dtype=object)})
+        kept = read_table(write_dataset(frame, "d", workspace, "frame"))
+        assert set(kept["at"].to_pylist()) == {dt.datetime(2013, 1, 1, tzinfo=dt.UTC)}
 
 
-def test_the_schema_hash_knows_names_and_types_but_no_order() -> None:
-    schema = pa.schema([("a", pa.int64()), ("b", pa.string())])
-    assert schema_hash(schema) == schema_hash(pa.schema(reversed(list(schema))))
-    assert schema_hash(schema) != schema_hash(pa.schema([("a", pa.int32()), ("b", pa.string())]))
-    assert schema_hash(schema) != schema_hash(pa.schema([("a", pa.int64()), ("c", pa.string())]))
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (pd.DataFrame({"n": []}), "No rows in maker for dataset 'd'"),
+        (pd.DataFrame([[1, 2]], columns=["n", "n"]), r"maker has several columns named \['n'\]"),
+        (pd.DataFrame([[1, 2]], columns=[1, "1"]), r"maker has several columns named \['1'\]"),
+        (pd.DataFrame({"n": [1, "one"]}), "column n"),
+        (pd.DataFrame({"n": [1, 2**70]}, dtype=object), "maker has a column of mixed types"),
+    ],
+)
+def test_frames_that_make_no_dataset_are_named(
+    workspace: str, frame: pd.DataFrame, said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        write_dataset(frame, "d", workspace, "maker")
+    assert stored(workspace) == []
 
 
-def fingerprint(frame: pd.DataFrame) -> str:
-    return logical_hash(pa.Table.from_pandas(frame, preserve_index=False))
+def test_frames_that_come_one_by_one_get_one_type(workspace: str) -> None:
+    pieces = [
+        pd.DataFrame({"n": [1], "word": [None]}),
+        pa.table({"n": [2.5], "word": ["a"]}),
+        pa.record_batch({"n": pa.array([None], pa.int8())}),
+    ]
+    ref = write_batches(iter(pieces), "d", workspace, "maker")
+    assert ref.columns == {"n": "double", "word": "string"}
+    assert read_table(ref)["n"].to_pylist() == [1.0, 2.5, None]
+
+
+def test_what_comes_one_by_one_is_narrowed_and_checked(workspace: str) -> None:
+    pieces = [pa.table({"at": DAYS, "n": range(6)})]
+    ref = write_batches(
+        pieces, "d", workspace, "maker", time_column="at", window_end="2013-01-03", columns=["n"]
+    )
+    assert read_table(ref)["n"].to_pylist() == [0, 1]
+    for wrong, said in [
+        ([], "No rows in maker"),
+        ([None], "frame or an Arrow table from maker, got NoneType"),
+        ([pa.table({"n": [1]}), pa.table({"n": ["a"]})], "'n' is int64 in chunk 1 of maker"),
+    ]:
+        with pytest.raises(DataError, match=said):
+            write_batches(wrong, "d", workspace, "maker")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 40), max_size=4), st.sampled_from([3, 7, 1 << 18]))
+def test_the_same_rows_give_the_same_file_whatever_their_chunks(
+    tmp_path_factory: pytest.TempPathFactory, cuts: list[int], rows: int
+) -> None:
+    workspace = str(tmp_path_factory.mktemp("workspace"))
+    words = [None if n % 7 == 0 else f"w{n % 5}" for n in range(40)]
+    table = pa.table({"n": range(40), "word": words, "x": [n / 3 for n in range(40)]})
+    edges = [0, *sorted(cuts), 40]
+    pieces = [table.slice(a, b - a) for a, b in pairwise(edges)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "_ROWS", rows)
+        whole = write_table(table, "d", workspace, "test")
+        chunked = write_table(pa.concat_tables(pieces), "d", workspace, "test")
+        streamed = write_batches(pieces, "d", workspace, "test")
+        assert pq.ParquetFile(whole.uri).num_row_groups == -(-40 // rows)
+    assert whole == chunked == streamed
 
 
 @settings(max_examples=30, deadline=None)
 @given(
-    st.lists(
-        st.tuples(st.none() | st.integers(-5, 5), st.none() | st.text(max_size=3), st.floats()),
-        min_size=1,
-    ),
-    st.data(),
+    st.lists(st.none() | st.integers(0, 10**6), min_size=1, max_size=20),
+    st.lists(st.integers(0, 10**6), max_size=4),
 )
-def test_order_and_chunks_leave_the_logical_hash(
-    rows: list[tuple[object, ...]], data: st.DataObject
+def test_windows_that_follow_each_other_hold_each_row_once(
+    tmp_path_factory: pytest.TempPathFactory, times: list[int | None], cuts: list[int]
 ) -> None:
-    order = data.draw(st.permutations(range(len(rows))))
-    cut = data.draw(st.integers(0, len(rows)))
-    schema = pa.schema([("n", pa.int64()), ("word", pa.string()), ("x", pa.float64())])
-    table = pa.Table.from_pylist([dict(zip(schema.names, r, strict=True)) for r in rows], schema)
-    moved = table.take(np.array(order)).select(["x", "word", "n"])
-    chunked = pa.concat_tables([moved[:cut], moved[cut:]])
-    assert logical_hash(chunked) == logical_hash(table)
+    folder = tmp_path_factory.mktemp("in")
+    at = pa.array(times, pa.timestamp("us"))
+    pq.write_table(pa.table({"at": at, "n": range(len(times))}), folder / "a.parquet")
+    moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    edges = [None, *(moment + dt.timedelta(microseconds=cut) for cut in sorted(cuts)), None]
+    seen: list[int] = []
+    for start, end in pairwise(edges):
+        window = {"time_column": "at", "window_start": start, "window_end": end}
+        try:
+            ref = keep(folder / "a.parquet", str(folder / "w"), **window)
+        except DataError:  # the window holds no rows
+            continue
+        seen += read_table(ref)["n"].to_pylist()
+    timed = [n for n, each in enumerate(times) if each is not None or not cuts]
+    assert sorted(seen) == timed
+
+
+def test_a_source_that_changes_while_it_is_read_leaves_nothing(
+    tmp_path: Path, workspace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"n": range(10)}), path, row_group_size=2)
+    cut = tables.row_groups
+
+    def meddling(given: Any, n: int) -> Any:
+        for number, table in enumerate(given):
+            if number == 1:
+                path.touch()
+            yield from cut([table], n)
+
+    monkeypatch.setattr("airflow_mlops_provider.steps.snapshot.row_groups", meddling)
+    with pytest.raises(SourceChangedError, match=r"a.parquet changed"):
+        keep(path, workspace)
+    assert stored(workspace) == []
+
+
+KILLED = """
+import sys, time
+import pyarrow as pa
+from airflow_mlops_provider.steps import tables
+from airflow_mlops_provider.steps.snapshot import _keep, _Target
+from airflow_mlops_provider.steps.window import Window
+
+tables._ROWS = 10
+def rows():
+    yield pa.table({"n": range(25)})
+    print("written", flush=True)
+    time.sleep(60)
+
+target = _Target("d", sys.argv[1], "s", Window(None, None, None), None)
+_keep(rows(), pa.schema([("n", pa.int64())]), target)
+"""
+
+
+def test_a_killed_worker_leaves_only_temporary_names(workspace: str) -> None:
+    worker = subprocess.Popen([sys.executable, "-c", KILLED, workspace], stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == b"written\n"
+    worker.kill()
+    worker.wait()
+    worker.stdout.close()
+    (left,) = stored(workspace)
+    assert left.startswith(".")
+    assert left.endswith(".tmp")
+
+
+def test_the_card_tells_what_is_in_the_dataset(tmp_path: Path, workspace: str) -> None:
+    table = {"n": [3, None, 1], "word": ["<b>", "b", None], "x": [0.5, float("nan"), None]}
+    pq.write_table(pa.table(table), tmp_path / "in.parquet")
+    card = DataCard("data team", "CC0", "Flights <of> 2013")
+    ref = keep(tmp_path / "in.parquet", workspace, card=card)
+    facts = {name: (each.nulls, each.low, each.high) for name, each in card.columns.items()}
+    assert facts == {"n": (1, 1, 3), "word": (1, None, None), "x": (1, 0.5, 0.5)}
+    page = card.html(ref, {"When": "2013-02-01", "Processing script": "dags/a.py"})
+    for said in ["data team", "CC0", "Flights &lt;of&gt; 2013", "in.parquet", "dags/a.py"]:
+        assert said in page
+    assert all(each in page for each in (ref.file_hash, ref.logical_hash, ref.schema_hash))
+    assert "http" not in page

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from airflow_mlops_provider.records import Metric
@@ -10,6 +13,7 @@ from airflow_mlops_provider.steps.track import (
     start_pipeline_run,
     task_run,
 )
+from airflow_mlops_provider.steps.train import train_model
 
 
 @pytest.fixture
@@ -83,3 +87,44 @@ def test_finishing_kills_what_was_left_open(client, experiment, pipeline):
 
 def test_finishing_what_never_started_is_no_error(client, experiment, pipeline):
     assert finish_pipeline_run(client, experiment, pipeline, "FINISHED") == 0
+
+
+def test_from_a_models_run_one_finds_the_snapshot_and_its_source(
+    client, experiment, pipeline, dataset
+):
+    # MLflow keeps a dataset of one name and digest once an experiment, and other tests log it too
+    dataset = replace(dataset, name="lineage")
+    with task_run(client, experiment, pipeline, {"airflow.task_id": "snapshot"}, "s") as snapshot:
+        snapshot.log_dataset(dataset, "snapshot")
+        snapshot.log_record(dataset)
+    with task_run(client, experiment, pipeline, task(1), "train") as training:
+        model = train_model(
+            dataset,
+            "sklearn.linear_model.LogisticRegression",
+            run=training,
+            features=["hour"],
+            target="late",
+        )
+
+    logged = client.get_logged_model(model.model_id)
+    (used,) = client.get_run(logged.source_run_id).inputs.dataset_inputs
+    assert used.dataset.digest == dataset.logical_hash[:36]
+    query = f"dataset.digest = '{used.dataset.digest}' and dataset.context = 'snapshot'"
+    (found,) = client.search_runs([experiment], query)
+    assert found.info.run_id == snapshot.run_id
+    (taken,) = found.inputs.dataset_inputs
+    tags = {tag.key: tag.value for tag in taken.tags}
+    assert (tags["source"], tags["sha256"]) == (dataset.source, dataset.file_hash)
+    assert json.loads(taken.dataset.source)["uri"] == dataset.uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind"), [("/w/a.parquet", "local"), ("s3://b/a", "s3"), ("file:///w/a", "local")]
+)
+def test_mlflow_is_told_where_a_dataset_lies_and_its_types(run, client, dataset, uri, kind):
+    run.log_dataset(replace(dataset, uri=uri, logical_hash=kind * 20), "training")
+    (logged,) = client.get_run(run.run_id).inputs.dataset_inputs
+    assert logged.dataset.source_type == kind
+    schema = json.loads(logged.dataset.schema)["mlflow_colspec"]
+    types = {each["name"]: each["type"] for each in schema}
+    assert types == {"time": "datetime", "hour": "double", "origin": "string", "late": "double"}

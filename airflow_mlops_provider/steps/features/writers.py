@@ -1,0 +1,237 @@
+"""Fast ways into Feast's online stores: the same rows as Feast writes, many at a time.
+
+A row that is older than what the store has is left out. Feast's Redis store does so too; its SQLite
+store and most others keep whatever came last, so that a backfill would serve old values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from feast.infra.online_stores.helpers import _mmh3, compute_table_id, compute_versioned_name
+from feast.infra.online_stores.sqlite import SqliteOnlineStore, adapt_datetime_epoch
+from feast.utils import _convert_arrow_to_proto, make_tzaware
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from airflow_mlops_provider.steps.features.encoding import (
+    KEY,
+    KEY_VERSION,
+    Rows,
+    encode_rows,
+    keyed,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from feast import FeatureView, RepoConfig
+    from feast.infra.online_stores.online_store import OnlineStore
+
+
+class Writer(Protocol):
+    """Writes the rows of one feature view."""
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Write a batch with the newest row of each of its entities."""
+
+
+def writer_for(store: OnlineStore, config: RepoConfig, view: FeatureView) -> Writer:
+    """Return the fastest writer that knows the store and all columns of the view."""
+    vectors = any(feature.vector_index for feature in view.features)
+    if vectors or config.entity_key_serialization_version != KEY_VERSION:
+        return FeastWriter(store, config, view)
+    if type(store) is SqliteOnlineStore and not _has_extra_columns(config.online_store):
+        return SqliteWriter(store, config, view)
+    if config.online_store.type == "redis" and config.online_store.redis_type != "redis_cluster":
+        return RedisWriter(store, config, view)
+    return FeastWriter(store, config, view)
+
+
+VALUES_AT_ONCE = 100_000
+"""Feature values that are encoded together; as Python objects they take some 150 bytes each."""
+
+
+def _size(config: RepoConfig, view: FeatureView) -> int:
+    asked: int | None = config.materialization_config.online_write_batch_size
+    return asked or max(1, VALUES_AT_ONCE // max(1, len(view.features)))
+
+
+def _parts(batch: pa.RecordBatch, size: int) -> Iterator[pa.RecordBatch]:
+    return (batch.slice(start, size) for start in range(0, batch.num_rows, size))
+
+
+def _has_extra_columns(options: Any) -> bool:
+    return bool(options.vector_enabled or options.enable_openai_compatible_store)
+
+
+class FeastWriter:
+    """Any online store, through its own ``online_write_batch``."""
+
+    def __init__(self, store: OnlineStore, config: RepoConfig, view: FeatureView) -> None:
+        self.store, self.config, self.view = store, config, view
+        self.size = _size(config, view)
+        self.features = [feature.name for feature in view.features]
+        self.join_keys = {
+            column.name: column.dtype.to_value_type() for column in view.entity_columns
+        }
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Write what is not older than the store's rows."""
+        for part in _parts(batch, self.size):
+            self._write(part)
+
+    def _write(self, batch: pa.RecordBatch) -> None:
+        rows = _convert_arrow_to_proto(batch, self.view, self.join_keys)
+        keys = [key for key, *_ in rows]
+        # Feast's Postgres store cannot read without being told the features
+        stored = self.store.online_read(self.config, self.view, keys, self.features)
+        newer = [
+            row
+            for row, (time, _) in zip(rows, stored, strict=True)
+            if time is None or make_tzaware(row[2]) >= make_tzaware(time)
+        ]
+        if newer:
+            self.store.online_write_batch(self.config, self.view, newer, progress=None)
+
+
+class SqliteWriter:
+    """Feast's SQLite store: one upsert for all features of an entity.
+
+    The store keeps whole seconds, so of two rows within one second the one written last stays.
+    """
+
+    FEATURES_AT_ONCE = 100
+    """Of one statement; SQLite may take no more than 999 parameters."""
+
+    def __init__(self, store: SqliteOnlineStore, config: RepoConfig, view: FeatureView) -> None:
+        self.connection = store._get_conn(config)
+        versioned = config.registry.enable_online_feature_view_versioning
+        self.table = '"{}"'.format(
+            compute_table_id(config.project, view, versioned).replace('"', '""')
+        )
+        self.view, self.size = view, _size(config, view)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Write in the order of the keys, as the table's indexes are laid out."""
+        for part in _parts(keyed(self.view, batch).sort_by(KEY), self.size):
+            self._write(encode_rows(self.view, part, with_texts=True))
+
+    def _write(self, rows: Rows) -> None:
+        created = [_epoch(moment) for moment in rows.created]
+        times = [_epoch(moment) for moment in rows.times]
+        with self.connection:
+            for names in _chunks(list(rows.features), self.FEATURES_AT_ONCE):
+                columns = [
+                    column
+                    for encoded in map(rows.features.__getitem__, names)
+                    for column in (encoded.values, encoded.texts)
+                ]
+                parameters = zip(rows.keys, times, created, *columns, strict=True)
+                self.connection.executemany(self._upsert(names), parameters)
+
+    def _upsert(self, names: Sequence[str]) -> str:
+        rows = ", ".join(
+            f"(?1, '{name.replace(chr(39), chr(39) * 2)}', ?{4 + 2 * at}, ?{5 + 2 * at}, ?2, ?3)"
+            for at, name in enumerate(names)
+        )
+        return (
+            f"INSERT INTO {self.table} "  # noqa: S608 - quoted names of the registry, no data
+            f"(entity_key, feature_name, value, value_text, event_ts, created_ts) VALUES {rows} "
+            "ON CONFLICT (entity_key, feature_name) DO UPDATE SET value = excluded.value, "
+            "value_text = excluded.value_text, "
+            "event_ts = excluded.event_ts, created_ts = excluded.created_ts "
+            "WHERE excluded.event_ts >= event_ts"
+        )
+
+
+class RedisWriter:
+    """Feast's Redis store: the commands of many entities are sent as one message.
+
+    As with Feast, a row of the same instant as the stored one is left out too, unless the store
+    is configured with ``skip_dedup``.
+    """
+
+    def __init__(self, store: Any, config: RepoConfig, view: FeatureView) -> None:
+        self.pool = store._get_client(config.online_store).connection_pool
+        self.ttl = config.online_store.key_ttl_seconds or 0
+        self.compares = not config.online_store.skip_dedup
+        self.project = config.project.encode()
+        name = compute_versioned_name(view, config.registry.enable_online_feature_view_versioning)
+        self.time_field = _bulk(f"_ts:{name}".encode())
+        self.fields = [_bulk(_mmh3(f"{name}:{feature.name}")) for feature in view.features]
+        self.view, self.size = view, _size(config, view)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Write what is newer than the store's rows."""
+        connection = self.pool.get_connection()
+        try:
+            for part in _parts(keyed(self.view, batch), self.size):
+                self._write(connection, encode_rows(self.view, part, with_texts=False))
+        except BaseException:
+            connection.disconnect()  # replies may be on their way that nobody would read
+            raise
+        finally:
+            self.pool.release(connection)
+
+    def _write(self, connection: Any, rows: Rows) -> None:
+        keys = [_bulk(key + self.project) for key in rows.keys]
+        times = [_timestamp(moment) for moment in rows.times]
+        features = zip(
+            *(
+                [field + _bulk(value) for value in encoded.values]
+                for field, encoded in zip(self.fields, rows.features.values(), strict=True)
+            ),
+            strict=True,
+        )
+        head = b"*%d\r\n" % (4 + 2 * len(self.fields)) + _bulk(b"HSET")
+        tail = b"*3\r\n" + _bulk(b"EXPIRE"), _bulk(b"%d" % self.ttl)
+        commands = []
+        for key, time, values, newer in zip(
+            keys, times, features, self._newer(connection, keys, times), strict=True
+        ):
+            if newer:
+                stamp = self.time_field + _bulk(time.SerializeToString())
+                commands.append(b"".join((head, key, stamp, *values)))
+                if self.ttl:
+                    commands.append(tail[0] + key + tail[1])
+        _replies(connection, commands)
+
+    def _newer(self, connection: Any, keys: list[bytes], times: list[Timestamp]) -> list[bool]:
+        if not self.compares:
+            return [True] * len(keys)
+        head = b"*3\r\n" + _bulk(b"HGET")
+        stored = _replies(connection, [head + key + self.time_field for key in keys])
+        return [
+            not last or _instant(time) > _instant(Timestamp.FromString(last))
+            for time, last in zip(times, stored, strict=True)
+        ]
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[Any]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _epoch(moment: datetime | None) -> int | None:
+    return None if moment is None else adapt_datetime_epoch(moment)
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def _instant(stamp: Timestamp) -> tuple[int, int]:
+    return stamp.seconds, stamp.nanos
+
+
+def _bulk(data: bytes) -> bytes:
+    """Return a string as Redis' protocol frames it."""
+    return b"$%d\r\n%s\r\n" % (len(data), data)
+
+
+def _replies(connection: Any, commands: list[bytes]) -> list[Any]:
+    if commands:
+        connection.send_packed_command([b"".join(commands)])
+    return [connection.read_response() for _ in commands]

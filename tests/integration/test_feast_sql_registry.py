@@ -1,0 +1,67 @@
+"""Writers of a SQL registry: Feast itself loses intervals of one view there, too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from airflow_mlops_provider.exceptions import FeatureStoreUnavailableError
+from airflow_mlops_provider.steps.features import registry
+from airflow_mlops_provider.steps.features.repo import apply_features
+from tests.feast_repos import in_process, intervals_of, open_store, write_repo
+
+COMMITS = """
+from airflow_mlops_provider.steps.features.registry import registry_lock
+
+view = store.get_feature_view("weather")
+for n in range(int(sys.argv[2]), int(sys.argv[2]) + 10):
+    with registry_lock(store):
+        store.registry.apply_materialization(
+            view, "p", start + timedelta(days=n), start + timedelta(days=n + 1)
+        )
+"""
+
+
+@pytest.fixture(params=["postgres", "sqlite"])
+def repo(request, tmp_path, workspace, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_FEAST_DEFAULT", '{"conn_type": "feast"}')
+    url = f"sqlite:///{tmp_path}/registry.sqlite"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres").replace("://", "+psycopg2://")
+    store = f"\nonline_store: {{type: sqlite, path: {tmp_path}/online.db}}\n"
+    registry = f"registry: {{registry_type: sql, path: '{url}', cache_ttl_seconds: 0}}\n"
+    repo = write_repo(tmp_path / "repo", config=registry)
+    config = Path(repo, "feature_store.yaml")
+    config.write_text(config.read_text().replace("\nonline_store: {type: sqlite}\n", store))
+    apply_features(open_store(repo), repo)
+    return repo
+
+
+def test_rivals_on_one_view_lose_no_interval(repo):
+    rivals = [in_process(COMMITS, repo, str(10 * n)) for n in range(3)]
+    assert [rival.wait(180) for rival in rivals] == [0, 0, 0]
+    assert len(intervals_of(repo)) == 30
+
+
+def test_the_lock_keeps_others_out_and_dies_with_its_holder(repo, monkeypatch):
+    monkeypatch.setattr(registry, "LOCK_SECONDS", 0.5)
+    holder = in_process(
+        "from airflow_mlops_provider.steps.features.registry import registry_lock\n"
+        "with registry_lock(store):\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(600)",
+        repo,
+    )
+    while holder.stdout.readline().strip() != "held":
+        assert holder.poll() is None
+    with (
+        pytest.raises(FeatureStoreUnavailableError),
+        registry.registry_lock(open_store(repo)),
+    ):
+        pass
+    holder.kill()
+    holder.wait()
+    monkeypatch.setattr(registry, "LOCK_SECONDS", 10)
+    with registry.registry_lock(open_store(repo)):
+        pass
