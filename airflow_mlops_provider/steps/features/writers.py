@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from feast.infra.online_stores.online_store import OnlineStore
 
 
+_EPOCH = datetime(1970, 1, 1)
+
+
 class Writer(Protocol):
     """Writes the rows of one feature view."""
 
@@ -148,8 +151,9 @@ class SqliteWriter:
 class RedisWriter:
     """Feast's Redis store: the commands of many entities are sent as one message.
 
-    As with Feast, a row of the same instant as the stored one is left out too, unless the store
-    is configured with ``skip_dedup``.
+    While Redis works on one part of a batch, the next one is encoded. As with Feast, a row of the
+    same instant as the stored one is left out too, unless the store is configured with
+    ``skip_dedup``.
     """
 
     def __init__(self, store: Any, config: RepoConfig, view: FeatureView) -> None:
@@ -166,45 +170,50 @@ class RedisWriter:
         """Write what is newer than the store's rows."""
         connection = self.pool.get_connection()
         try:
+            written = 0
             for part in _parts(keyed(self.view, batch), self.size):
-                self._write(connection, encode_rows(self.view, part, with_texts=False))
+                written = self._write(connection, part, written)
+            _replies(connection, written)
         except BaseException:
             connection.disconnect()  # replies may be on their way that nobody would read
             raise
         finally:
             self.pool.release(connection)
 
-    def _write(self, connection: Any, rows: Rows) -> None:
-        keys = [_bulk(key + self.project) for key in rows.keys]
-        times = [_timestamp(moment) for moment in rows.times]
-        features = zip(
-            *(
-                [field + _bulk(value) for value in encoded.values]
-                for field, encoded in zip(self.fields, rows.features.values(), strict=True)
-            ),
-            strict=True,
-        )
-        head = b"*%d\r\n" % (4 + 2 * len(self.fields)) + _bulk(b"HSET")
-        tail = b"*3\r\n" + _bulk(b"EXPIRE"), _bulk(b"%d" % self.ttl)
-        commands = []
-        for key, time, values, newer in zip(
-            keys, times, features, self._newer(connection, keys, times), strict=True
-        ):
-            if newer:
-                stamp = self.time_field + _bulk(time.SerializeToString())
-                commands.append(b"".join((head, key, stamp, *values)))
-                if self.ttl:
-                    commands.append(tail[0] + key + tail[1])
-        _replies(connection, commands)
+    def _write(self, connection: Any, part: pa.RecordBatch, before: int) -> int:
+        """Send what writes a part, once the replies to the part before are read.
 
-    def _newer(self, connection: Any, keys: list[bytes], times: list[Timestamp]) -> list[bool]:
+        Returns:
+            The number of replies to expect.
+        """
+        keys = [_bulk(key + self.project) for key in part.column(KEY).to_pylist()]
+        if self.compares:
+            head = b"*3\r\n" + _bulk(b"HGET")
+            _send(connection, [head + key + self.time_field for key in keys])
+        rows = encode_rows(self.view, part, with_texts=False)
+        times = [_timestamp(moment) for moment in rows.times]
+        values = map(_framed, self.fields, (each.values for each in rows.features.values()))
+        features = zip(*values, strict=True)
+        _replies(connection, before)
+        newer = self._newer(connection, times)
+        head = b"*%d\r\n" % (4 + 2 * len(self.fields)) + _bulk(b"HSET")
+        expire = b"*3\r\n" + _bulk(b"EXPIRE"), _bulk(b"%d" % self.ttl)
+        commands = []
+        for key, time, row, is_newer in zip(keys, times, features, newer, strict=True):
+            if is_newer:
+                stamp = self.time_field + _bulk(time.SerializeToString())
+                commands.append(b"".join((head, key, stamp, *row)))
+                if self.ttl:
+                    commands.append(expire[0] + key + expire[1])
+        _send(connection, commands)
+        return len(commands)
+
+    def _newer(self, connection: Any, times: list[Timestamp]) -> list[bool]:
         if not self.compares:
-            return [True] * len(keys)
-        head = b"*3\r\n" + _bulk(b"HGET")
-        stored = _replies(connection, [head + key + self.time_field for key in keys])
+            return [True] * len(times)
         return [
             not last or _instant(time) > _instant(Timestamp.FromString(last))
-            for time, last in zip(times, stored, strict=True)
+            for time, last in zip(times, _replies(connection, len(times)), strict=True)
         ]
 
 
@@ -217,9 +226,9 @@ def _epoch(moment: datetime | None) -> int | None:
 
 
 def _timestamp(moment: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
+    since = moment - _EPOCH
+    seconds = since.days * 86_400 + since.seconds
+    return Timestamp(seconds=seconds, nanos=since.microseconds * 1_000)
 
 
 def _instant(stamp: Timestamp) -> tuple[int, int]:
@@ -231,7 +240,16 @@ def _bulk(data: bytes) -> bytes:
     return b"$%d\r\n%s\r\n" % (len(data), data)
 
 
-def _replies(connection: Any, commands: list[bytes]) -> list[Any]:
+def _framed(field: bytes, values: list[bytes]) -> list[bytes]:
+    """Return the values of a field as Redis' protocol frames them, each behind the field."""
+    heads = {size: field + b"$%d\r\n" % size for size in set(map(len, values))}
+    return [heads[len(value)] + value + b"\r\n" for value in values]
+
+
+def _send(connection: Any, commands: list[bytes]) -> None:
     if commands:
         connection.send_packed_command([b"".join(commands)])
-    return [connection.read_response() for _ in commands]
+
+
+def _replies(connection: Any, n: int) -> list[Any]:
+    return [connection.read_response() for _ in range(n)]
