@@ -8,7 +8,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from airflow_mlops_provider.operators import base
-from airflow_mlops_provider.records import DatasetRef
+from airflow_mlops_provider.records import DatasetRef, ModelVersionRef
 
 
 @pytest.fixture
@@ -43,3 +43,21 @@ def dataset():
         columns={"late": "int64"},
         source="landing",
     )
+
+
+@pytest.fixture
+def version():
+    """Make the version 2 of a model, as another task hands it over."""
+
+    def make(**tags):
+        return ModelVersionRef(
+            name="delay",
+            version="2",
+            model_uri="models:/delay/2",
+            model_id=None,
+            run_id=None,
+            aliases=[],
+            tags=tags,
+        ).to_xcom()
+
+    return make

@@ -13,7 +13,6 @@ from airflow_mlops_provider.operators.drift import (
     DetectDriftOperator,
     ProfileDatasetOperator,
 )
-from airflow_mlops_provider.records import ModelVersionRef
 from airflow_mlops_provider.steps import profile
 from airflow_mlops_provider.steps.drift import check as drift_check
 from airflow_mlops_provider.steps.drift.check import DriftCheck
@@ -128,25 +127,13 @@ def test_the_window_is_what_each_attempt_sees_alike(
     assert step.call_args.kwargs["window"].startswith(window)
 
 
-def version(**tags):
-    return ModelVersionRef(
-        name="delay",
-        version="2",
-        model_uri="models:/delay/2",
-        model_id=None,
-        run_id=None,
-        aliases=[],
-        tags=tags,
-    ).to_xcom()
-
-
-def test_a_model_version_knows_what_it_learned_from(detect, dataset):
+def test_a_model_version_knows_what_it_learned_from(detect, dataset, version):
     known = version(**{"mlops.profile_uri": "/w/known.json"})
     step = detect(drift_report(), dataset=dataset.to_xcom(), profile_uri=None, model_version=known)
     assert step.call_args.args == (dataset, "/w/known.json")
 
 
-def test_without_a_profile_there_is_nothing_to_compare_with(context, run, dataset):
+def test_without_a_profile_there_is_nothing_to_compare_with(context, run, dataset, version):
     given = {"task_id": "t", "dataset": dataset.to_xcom()}
     with pytest.raises(AirflowSkipException, match=r"models:/delay/2 .*without a profile"):
         DetectDriftOperator(**given, model_version=version()).execute(context)

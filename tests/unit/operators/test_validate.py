@@ -10,7 +10,6 @@ from airflow_mlops_provider.links import DataDocsLink
 from airflow_mlops_provider.operators.validate import ValidateDataOperator
 from airflow_mlops_provider.records import (
     ExpectationResult,
-    ModelVersionRef,
     PredictionBatchRef,
     ValidationReport,
 )
@@ -109,25 +108,13 @@ def test_a_table_is_reached_by_its_connection(context, run, monkeypatch):
     assert "secret" not in repr(table)
 
 
-def version(**tags):
-    return ModelVersionRef(
-        name="delay",
-        version="2",
-        model_uri="models:/delay/2",
-        model_id=None,
-        run_id=None,
-        aliases=[],
-        tags=tags,
-    ).to_xcom()
-
-
 def predictions(n_rows):
     return PredictionBatchRef(
         uri="/w/p.parquet", n_rows=n_rows, file_hash="f", model_versions=[]
     ).to_xcom()
 
 
-def test_serving_inputs_are_held_to_the_suite_of_the_training_data(context, run):
+def test_serving_inputs_are_held_to_the_suite_of_the_training_data(context, run, version):
     operator = ValidateDataOperator(
         task_id="t",
         predictions=predictions(3),
@@ -142,17 +129,18 @@ def test_serving_inputs_are_held_to_the_suite_of_the_training_data(context, run)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "said"),
+    ("suite", "n_rows", "error", "said"),
     [
-        ({"predictions": predictions(3)}, AirflowFailException, "one of suite and model_version"),
-        (
-            {"predictions": predictions(3), "model_version": version()},
-            AirflowSkipException,
-            "suite",
-        ),
-        ({"predictions": predictions(0), "suite": "s"}, AirflowSkipException, "no predictions"),
+        ({}, 3, AirflowFailException, "exactly one of suite and model_version"),
+        ({"model_version": "v2"}, 3, AirflowSkipException, "without a suite"),
+        ({"suite": "s.yaml"}, 0, AirflowSkipException, "no predictions"),
     ],
 )
-def test_without_suite_or_predictions_there_is_nothing_to_do(context, run, arguments, error, said):
+def test_without_suite_or_predictions_there_is_nothing_to_do(
+    context, run, version, suite, n_rows, error, said
+):
+    given = {**suite, "predictions": predictions(n_rows)}
+    if "model_version" in given:
+        given["model_version"] = version()
     with pytest.raises(error, match=said):
-        ValidateDataOperator(task_id="t", **arguments).execute(context)
+        ValidateDataOperator(task_id="t", **given).execute(context)
