@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
 from flights.broken import land_broken
 from flights.landing import land_month
-from flights.settings import LANDED_FLIGHTS
 
+FILE = Path(__file__).resolve().parents[2] / "dags" / "level1_data_gate.py"
 MONTH = "2013-03"
 
 
 @pytest.fixture(scope="module")
 def gate(dag_bag, environment):
     """Run the gate over files that are broken in some way; give the run and its tasks' states."""
+    from airflow.dag_processing.dagbag import BundleDagBag
+
     workspace = environment["AIRFLOW__MLOPS__WORKSPACE"]
     land_month(workspace, MONTH)
 
     def run(how):
         source = land_broken(workspace, MONTH, how)
-        dag = dag_bag.get_dag("level1_data_gate")
-        done = dag.test(run_conf={"month": MONTH, "source": source})
-        dag.params["source"] = LANDED_FLIGHTS  # a test run keeps its parameters
+        # a test run leaves its parameters in the DAG, so each run parses its own
+        bag = BundleDagBag(str(FILE), bundle_name="dags-folder", bundle_path=FILE.parent)
+        done = bag.get_dag("level1_data_gate").test(run_conf={"month": MONTH, "source": source})
         return done, {ti.task_id: ti.state for ti in done.get_task_instances()}
 
     return run
