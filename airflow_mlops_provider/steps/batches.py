@@ -17,12 +17,11 @@ from great_expectations.data_context.types.base import (
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.records import DatasetRef, PredictionBatchRef
-from airflow_mlops_provider.steps.prediction_log import INPUT
+from airflow_mlops_provider.steps.prediction_log import INPUT, answered, without_shadows
 from airflow_mlops_provider.steps.snapshot import read_dataset
 from airflow_mlops_provider.steps.sources import Part, parts_of, require_distinct
 
 _OF_THE_LOG = ["request_id", "row", "attempt", "status", "shadow"]
-_CLIENT_ERROR = 400
 
 
 class Asked(Protocol):
@@ -129,11 +128,7 @@ def _predictions(batch: PredictionBatchRef) -> Rows:
     def read(columns: Sequence[str] | None) -> pd.DataFrame:
         inputs = names if columns is None else [INPUT + column for column in columns]
         log = _joined(parts, [*_OF_THE_LOG, *inputs], batch.uri).to_pandas()
-        answered = log[(log["status"] < _CLIENT_ERROR) & ~log["shadow"].astype(bool)]
-        last = answered.sort_values("attempt", kind="stable").drop_duplicates(
-            ["request_id", "row"], keep="last"
-        )
-        frame: pd.DataFrame = last[inputs]
+        frame: pd.DataFrame = answered(without_shadows(log))[inputs]
         return frame.rename(columns=lambda name: name.removeprefix(INPUT))
 
     return Rows(batch.uri, [name.removeprefix(INPUT) for name in names], read)

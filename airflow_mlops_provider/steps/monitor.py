@@ -25,12 +25,12 @@ from airflow_mlops_provider.records import (
 )
 from airflow_mlops_provider.steps.drift.compare import detect_drift
 from airflow_mlops_provider.steps.metrics import auc_with_interval
-from airflow_mlops_provider.steps.prediction_log import INPUT
+from airflow_mlops_provider.steps.prediction_log import INPUT, answered, without_shadows
 from airflow_mlops_provider.steps.readable import readable
 from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
 
 LABEL = "label"
-_CLIENT_ERROR, _SERVER_ERROR = 400, 500
+_SERVER_ERROR = 500
 _LOG_COLUMNS = ["request_id", "row", "attempt", "model_uri", "status", "latency_ms", "shadow"]
 _SHOWN = 5
 
@@ -172,16 +172,8 @@ def _checked(baseline: Any, max_drop: float, min_rows: int) -> float | None:
 
 
 def _live(frame: pd.DataFrame, model_uri: str | None) -> pd.DataFrame:
-    live = frame[~frame["shadow"].astype(bool)]
+    live = without_shadows(frame)
     return live if model_uri is None else live[live["model_uri"] == model_uri]
-
-
-def _once(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each answered prediction: its last attempt that gave an answer."""
-    answered = frame[frame["status"] < _CLIENT_ERROR]
-    return answered.sort_values("attempt", kind="stable").drop_duplicates(
-        ["request_id", "row"], keep="last"
-    )
 
 
 def _traffic(live: pd.DataFrame) -> _Traffic:
@@ -201,7 +193,7 @@ def _drift(
 ) -> tuple[DriftReport | None, _Finding]:
     if profile_uri is None:
         return None, _Finding("Drift was not looked at: no profile of the training data was given.")
-    rows = _once(live)
+    rows = answered(live)
     inputs = rows[[name for name in rows.columns if name.startswith(INPUT)]]
     if inputs.empty:
         return None, _Finding("Drift was not looked at: no live prediction was answered.")
@@ -229,7 +221,7 @@ def _scored(
         return pd.DataFrame({"score": [], "label": []}, dtype=float)
     columns = dict.fromkeys([*_LOG_COLUMNS, score_column, label_column])
     _require(list(labelled.columns), list(columns), labelled.uri)
-    rows = _once(_live(read_dataset(labelled, columns=list(columns)), model_uri))
+    rows = answered(_live(read_dataset(labelled, columns=list(columns)), model_uri))
     rows = rows[rows[score_column].notna() & rows[label_column].notna()]
     wrong = set(rows[label_column].unique()) - {0, 1}
     if wrong:

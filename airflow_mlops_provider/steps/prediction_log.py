@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INPUT = "input."
 """Prefix of the columns that hold the model's inputs."""
@@ -37,6 +40,20 @@ SCHEMA = pa.schema(
 )
 _NUMBERS = {pa.bool_(): bool, pa.int64(): int, pa.float64(): float}
 """Each fits into the next."""
+_CLIENT_ERROR = 400
+
+
+def without_shadows(log: pd.DataFrame) -> pd.DataFrame:
+    """Return the predictions that somebody was given."""
+    return log[~log["shadow"].astype(bool)]
+
+
+def answered(log: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each answered prediction: its last attempt that gave an answer."""
+    rows = log[log["status"] < _CLIENT_ERROR]
+    return rows.sort_values("attempt", kind="stable").drop_duplicates(
+        ["request_id", "row"], keep="last"
+    )
 
 
 def read_records(lines: Iterable[bytes]) -> tuple[pa.Table, int]:
