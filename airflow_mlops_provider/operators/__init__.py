@@ -34,7 +34,8 @@ from airflow_mlops_provider.operators.register import (
 from airflow_mlops_provider.operators.rollout import CanaryRolloutOperator
 from airflow_mlops_provider.operators.snapshot import SnapshotDatasetOperator
 from airflow_mlops_provider.operators.split import SplitDatasetOperator
-from airflow_mlops_provider.operators.train import TrainModelOperator, TuneModelOperator
+from airflow_mlops_provider.operators.train import TrainModelOperator
+from airflow_mlops_provider.operators.tune import TuneModelOperator
 from airflow_mlops_provider.operators.validate import (
     ValidateDataBranchOperator,
     ValidateDataOperator,

@@ -1,12 +1,12 @@
-"""Fit a model on a dataset, with parameters given or searched."""
+"""Fit a model on a dataset with given parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops_provider.operators.base import MlopsOperator
-from airflow_mlops_provider.records import DatasetRef
+from airflow_mlops_provider.operators.isolated import IsolatedMlopsOperator
+from airflow_mlops_provider.records import DatasetRef, TrainingSpec
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow_mlops_provider.records import ModelRef
 
 
-class TrainModelOperator(MlopsOperator):
+class TrainModelOperator(IsolatedMlopsOperator):
     """Fit a scikit-learn estimator and log it to MLflow. Gives a ``ModelRef``.
 
     Args:
@@ -27,7 +27,7 @@ class TrainModelOperator(MlopsOperator):
     """
 
     template_fields: Sequence[str] = (
-        *MlopsOperator.shared_template_fields,
+        *IsolatedMlopsOperator.shared_template_fields,
         "dataset",
         "estimator",
         "features",
@@ -57,82 +57,32 @@ class TrainModelOperator(MlopsOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Train, and log model, parameters and data lineage."""
-        from airflow_mlops_provider.steps.train import train_model
-
         with self.tracked_run(context) as run:
-            model = train_model(
-                DatasetRef.from_xcom(self.dataset),
-                self.estimator,
-                run=run,
-                features=self.features,
-                target=self.target,
-                params=self.estimator_params,
-                trusted_types=self.trusted_types,
+            model = self.run_step(
+                "train.train_model", self.training_spec(), run=run, factory=self.factory
             )
             run.log_record(model)
-        return self._handed_over(model)
+        return self.handed_over(model)
 
-    def _handed_over(self, model: ModelRef) -> dict[str, Any]:
+    @property
+    def factory(self) -> Callable[..., Any] | None:
+        """The estimator, if it was given as a class or function."""
+        return self.estimator if callable(self.estimator) else None
+
+    def training_spec(self) -> TrainingSpec:
+        """Return what is to be trained, known once the task runs."""
+        from airflow_mlops_provider.steps.train import import_path
+
+        return TrainingSpec(
+            dataset=DatasetRef.from_xcom(self.dataset),
+            estimator=import_path(self.estimator),
+            features=list(self.features),
+            target=self.target,
+            params=self.estimator_params or {},
+            trusted_types=list(self.trusted_types),
+        )
+
+    def handed_over(self, model: ModelRef) -> dict[str, Any]:
+        """Say what was logged, and return it for the tasks that follow."""
         self.log.info("Logged %s, trained with %s", model.model_uri, model.params)
         return model.to_xcom()
-
-
-class TuneModelOperator(TrainModelOperator):
-    """Search parameters with Optuna, then train with the best. Gives a ``ModelRef``.
-
-    Args:
-        search_space: Parameter name to ``{"type": "float"|"int", "low": …, "high": …,
-            "log": bool}`` or ``{"type": "categorical", "choices": […]}``.
-        n_trials: How many combinations to try.
-        n_splits: Folds of the time-ordered cross-validation.
-        scoring: A scikit-learn scorer; by default ``roc_auc`` or ``r2``.
-        seed: Seed of the sampler.
-    """
-
-    template_fields: Sequence[str] = (
-        *TrainModelOperator.template_fields,
-        "search_space",
-        "n_trials",
-        "n_splits",
-        "scoring",
-        "seed",
-    )
-
-    def __init__(
-        self,
-        *,
-        search_space: dict[str, dict[str, Any]],
-        n_trials: int = 20,
-        n_splits: int = 3,
-        scoring: str | None = None,
-        seed: int = 0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.search_space = search_space
-        self.n_trials = n_trials
-        self.n_splits = n_splits
-        self.scoring = scoring
-        self.seed = seed
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Tune, train with the best parameters, and log both."""
-        from airflow_mlops_provider.steps.tune import tune_model
-
-        with self.tracked_run(context) as run:
-            model = tune_model(
-                DatasetRef.from_xcom(self.dataset),
-                self.estimator,
-                run=run,
-                features=self.features,
-                target=self.target,
-                search_space=self.search_space,
-                params=self.estimator_params,
-                scoring=self.scoring,
-                n_trials=int(self.n_trials),
-                n_splits=int(self.n_splits),
-                seed=int(self.seed),
-                trusted_types=self.trusted_types,
-            )
-            run.log_record(model)
-        return self._handed_over(model)

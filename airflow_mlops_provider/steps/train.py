@@ -18,7 +18,7 @@ from mlflow.models import infer_signature
 from sklearn.base import is_classifier
 
 from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError
-from airflow_mlops_provider.records import DatasetRef, ModelRef
+from airflow_mlops_provider.records import DatasetRef, ModelRef, TrainingSpec
 from airflow_mlops_provider.steps.skops_io import dumps, get_untrusted_types
 from airflow_mlops_provider.steps.snapshot import read_dataset
 
@@ -35,26 +35,14 @@ _SAMPLE_ROWS = 5
 
 
 def train_model(
-    dataset: DatasetRef,
-    estimator: str | Callable[..., Any],
-    *,
-    run: TaskRun,
-    features: Sequence[str],
-    target: str,
-    params: Mapping[str, Any] | None = None,
-    trusted_types: Sequence[str] = (),
+    spec: TrainingSpec, *, run: TaskRun, factory: Callable[..., Any] | None = None
 ) -> ModelRef:
-    """Fit ``estimator(**params)`` on ``dataset`` and log it to ``run``.
+    """Fit the estimator of ``spec`` on its dataset and log it to ``run``.
 
     Args:
-        dataset: Rows to learn from; those without a target are left out.
-        estimator: A scikit-learn class, or a factory of an estimator, or the import path of one.
-        run: The open MLflow run.
-        features: Columns the model sees, in this order.
-        target: Column it learns to predict.
-        params: Keyword arguments of ``estimator``.
-        trusted_types: Full names of classes outside scikit-learn and numpy that the saved model
-            may contain.
+        spec: What to train, and on what; rows without a target are left out.
+        run: The open MLflow run, which keeps ``spec`` as well.
+        factory: What ``spec.estimator`` names, if that cannot be imported.
 
     Raises:
         DataError: a column is missing, or no row has a target.
@@ -62,28 +50,37 @@ def train_model(
         ModelError: the estimator refuses its parameters or the data, or the model contains types
             that nobody trusted.
     """
-    model = build_estimator(estimator, params or {})
-    rows, labels = labelled_rows(dataset, features, target)
-    run.log_dataset(dataset, "training")
+    run.log_record(spec)
+    model = build_estimator(factory or spec.estimator, spec.params)
+    rows, labels = labelled_rows(spec.dataset, spec.features, spec.target)
+    run.log_dataset(spec.dataset, "training")
     with mlflow.start_run(run_id=run.run_id):
-        mlflow.log_params(_log_params(estimator, params, target, features))
+        mlflow.log_params(_log_params(spec))
         _fit(model, rows, labels)
-        logged = _log_model(model, rows, trusted_types)
+        logged = _log_model(model, rows, spec.trusted_types)
         metrics = {
             "train_rows": float(len(rows)),
-            "train_unlabelled": float(dataset.n_rows - len(rows)),
+            "train_unlabelled": float(spec.dataset.n_rows - len(rows)),
         }
         mlflow.log_metrics(metrics, model_id=logged.model_id)
     return ModelRef(
         model_uri=logged.model_uri,
         model_id=str(logged.model_id),
         run_id=run.run_id,
-        target=target,
-        features=list(features),
-        params=dict(params or {}),
+        target=spec.target,
+        features=spec.features,
+        params=spec.params,
         metrics=metrics,
-        train_hash=dataset.logical_hash,
+        train_hash=spec.dataset.logical_hash,
     )
+
+
+def import_path(estimator: str | Callable[..., Any]) -> str:
+    """Return the import path of an estimator or factory."""
+    if isinstance(estimator, str):
+        return estimator
+    name = getattr(estimator, "__qualname__", type(estimator).__qualname__)
+    return f"{getattr(estimator, '__module__', '')}.{name}"
 
 
 def build_estimator(estimator: str | Callable[..., Any], params: Mapping[str, Any]) -> Any:
@@ -155,11 +152,9 @@ def _import(path: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]  # an imported name has no type
 
 
-def _log_params(
-    estimator: Any, params: Mapping[str, Any] | None, target: str, features: Sequence[str]
-) -> dict[str, Any]:
-    name = estimator if isinstance(estimator, str) else getattr(estimator, "__name__", "callable")
-    return {**(params or {}), "estimator": name, "target": target, "n_features": len(features)}
+def _log_params(spec: TrainingSpec) -> dict[str, Any]:
+    named = {"estimator": spec.estimator, "target": spec.target, "n_features": len(spec.features)}
+    return {**spec.params, **named}
 
 
 def _log_model(model: BaseEstimator, rows: pd.DataFrame, trusted_types: Sequence[str]) -> Any:

@@ -6,7 +6,8 @@ those it learned from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sklearn.base import is_classifier
@@ -18,68 +19,44 @@ from airflow_mlops_provider.steps.train import build_estimator, labelled_rows, t
 if TYPE_CHECKING:
     import optuna
 
-    from airflow_mlops_provider.records import DatasetRef, ModelRef
+    from airflow_mlops_provider.records import ModelRef, SearchSpec, TrainingSpec
     from airflow_mlops_provider.steps.track import TaskRun
 
 _KINDS = ("float", "int", "categorical")
 
 
 def tune_model(
-    dataset: DatasetRef,
-    estimator: str | Callable[..., Any],
+    spec: TrainingSpec,
+    search: SearchSpec,
     *,
     run: TaskRun,
-    features: Sequence[str],
-    target: str,
-    search_space: Mapping[str, Mapping[str, Any]],
-    params: Mapping[str, Any] | None = None,
-    scoring: str | None = None,
-    n_trials: int = 20,
-    n_splits: int = 3,
-    seed: int = 0,
-    trusted_types: Sequence[str] = (),
+    factory: Callable[..., Any] | None = None,
 ) -> ModelRef:
     """Find the parameters with the best cross-validated score, and train with them.
 
     Args:
-        dataset: Rows to learn from, in time order.
-        estimator: As in :func:`~airflow_mlops_provider.steps.train.train_model`.
+        spec: What to train; its dataset is in time order, its ``params`` stay as they are.
+        search: Where to look, and how often.
         run: The open MLflow run; trials are kept in it as ``trials.json``.
-        features: Columns the model sees.
-        target: Column it learns to predict.
-        search_space: Parameter name to ``{"type": "float"|"int", "low": …, "high": …,
-            "log": bool}`` or ``{"type": "categorical", "choices": […]}``.
-        params: Parameters that stay as they are.
-        scoring: A scikit-learn scorer, higher is better; by default ``roc_auc`` or ``r2``.
-        n_trials: How many combinations to try.
-        n_splits: Folds of the time-ordered cross-validation.
-        seed: Seed of the sampler.
-        trusted_types: As in ``train_model``.
+        factory: As in :func:`~airflow_mlops_provider.steps.train.train_model`.
     """
-    _check_space(search_space)
-    rows, labels = labelled_rows(dataset, features, target)
-    fixed = dict(params or {})
-    study = _study(seed)
-    folds = TimeSeriesSplit(n_splits)
+    _check_space(search.space)
+    rows, labels = labelled_rows(spec.dataset, spec.features, spec.target)
+    study = _study(search.seed)
+    folds = TimeSeriesSplit(search.n_splits)
 
     def objective(trial: optuna.Trial) -> float:
-        model = build_estimator(estimator, fixed | _suggest(trial, search_space))
-        metric = scoring or ("roc_auc" if is_classifier(model) else "r2")
+        params = spec.params | _suggest(trial, search.space)
+        model = build_estimator(factory or spec.estimator, params)
+        metric = search.scoring or ("roc_auc" if is_classifier(model) else "r2")
         return float(cross_val_score(model, rows, labels, cv=folds, scoring=metric).mean())
 
-    study.optimize(objective, n_trials=n_trials)
+    study.optimize(objective, n_trials=search.n_trials)
     trials = [{"params": trial.params, "score": trial.value} for trial in study.trials]
     run.client.log_dict(run.run_id, {"trials": trials}, "trials.json")
     run.log_metrics({"tune_best_score": study.best_value, "tune_trials": float(len(trials))})
-    return train_model(
-        dataset,
-        estimator,
-        run=run,
-        features=features,
-        target=target,
-        params=fixed | study.best_params,
-        trusted_types=trusted_types,
-    )
+    best = replace(spec, params=spec.params | study.best_params)
+    return train_model(best, run=run, factory=factory)
 
 
 def _study(seed: int) -> optuna.Study:

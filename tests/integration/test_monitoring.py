@@ -17,7 +17,6 @@ from airflow_mlops_provider.steps.monitor import join_labels, monitor_model
 from airflow_mlops_provider.steps.predict import batch_predict
 from airflow_mlops_provider.steps.snapshot import write_dataset
 from airflow_mlops_provider.steps.track import experiment_id, task_run
-from airflow_mlops_provider.steps.train import train_model
 from tests.prediction_logs import record, write_segment
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def world(tmp_path_factory):
     client = mlflow.MlflowClient(uri, uri)
     train = write_dataset(flights(4000, 0), name="flights", workspace=workspace, source="made")
     with task_run(client, experiment_id(client, "e", str(folder / "a")), {}, {}, "train") as run:
-        model = train_model(
+        model = train(
             train,
             "sklearn.linear_model.LogisticRegression",
             run=run,

@@ -5,8 +5,8 @@ from unittest.mock import patch
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_mlops_provider.operators.train import TrainModelOperator, TuneModelOperator
-from airflow_mlops_provider.records import ModelRef
+from airflow_mlops_provider.operators.train import TrainModelOperator
+from airflow_mlops_provider.records import ModelRef, TrainingSpec
 
 STEPS = "airflow_mlops_provider.steps"
 MODEL = ModelRef(
@@ -28,26 +28,9 @@ def test_training_hands_over_the_model(context, run, dataset):
     )
     with patch(f"{STEPS}.train.train_model", return_value=MODEL) as step:
         assert operator.execute(context) == MODEL.to_xcom()
-    step.assert_called_once_with(
-        dataset,
-        "a.b",
-        run=run,
-        features=["hour"],
-        target="late",
-        params={"depth": 3},
-        trusted_types=(),
-    )
+    spec = TrainingSpec(dataset=dataset, params={"depth": 3}, **GIVEN)
+    step.assert_called_once_with(spec, run=run, factory=None)
     run.log_record.assert_called_once_with(MODEL)
-
-
-def test_tuning_passes_numbers_that_came_as_text(context, run, dataset):
-    operator = TuneModelOperator(
-        task_id="t", dataset=dataset.to_xcom(), search_space={}, n_trials="5", seed="2", **GIVEN
-    )
-    with patch(f"{STEPS}.tune.tune_model", return_value=MODEL) as step:
-        assert operator.execute(context) == MODEL.to_xcom()
-    assert step.call_args.kwargs["n_trials"] == 5
-    assert step.call_args.kwargs["seed"] == 2
 
 
 def test_what_is_no_dataset_fails_for_good(context, run):

@@ -10,12 +10,12 @@ from airflow_mlops_provider.exceptions import DataError, ModelError
 from airflow_mlops_provider.records import EvaluationReport
 from airflow_mlops_provider.steps.evaluate import evaluate_model, load_model, predict_score
 from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
-from airflow_mlops_provider.steps.train import train_model
+from tests.training import train
 
 
 @pytest.fixture
 def model_uri(run, dataset):
-    return train_model(
+    return train(
         dataset,
         DecisionTreeClassifier,
         run=run,

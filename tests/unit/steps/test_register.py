@@ -19,7 +19,7 @@ from airflow_mlops_provider.steps.register import (
     register_model,
     resolve_version,
 )
-from airflow_mlops_provider.steps.train import train_model
+from tests.training import train
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def name(request):
 @pytest.fixture
 def models(run, dataset):
     arguments = {"run": run, "features": ["hour"], "target": "late"}
-    return [train_model(dataset, DecisionTreeClassifier, **arguments) for _ in range(3)]
+    return [train(dataset, DecisionTreeClassifier, **arguments) for _ in range(3)]
 
 
 def test_a_model_is_registered_once(client, name, models):

@@ -13,7 +13,7 @@ from airflow_mlops_provider.steps.track import (
     start_pipeline_run,
     task_run,
 )
-from airflow_mlops_provider.steps.train import train_model
+from tests.training import train
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_from_a_models_run_one_finds_the_snapshot_and_its_source(
         snapshot.log_dataset(dataset, "snapshot")
         snapshot.log_record(dataset)
     with task_run(client, experiment, pipeline, task(1), "train") as training:
-        model = train_model(
+        model = train(
             dataset,
             "sklearn.linear_model.LogisticRegression",
             run=training,

@@ -13,7 +13,8 @@ from sklearn.preprocessing import OneHotEncoder
 from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError, PermanentError
 from airflow_mlops_provider.records import ModelRef
 from airflow_mlops_provider.steps.snapshot import read_dataset
-from airflow_mlops_provider.steps.train import build_estimator, train_model
+from airflow_mlops_provider.steps.train import build_estimator
+from tests.training import train
 
 FEATURES = ["hour", "origin"]
 
@@ -36,7 +37,7 @@ class Homemade(ClassifierMixin, BaseEstimator):
 
 
 def test_a_model_is_logged_with_data_signature_and_requirements(client, run, dataset):
-    model = train_model(
+    model = train(
         dataset, classifier, run=run, features=FEATURES, target="late", params={"max_iter": 5}
     )
     assert ModelRef.from_xcom(model.to_xcom()) == model
@@ -51,7 +52,7 @@ def test_a_model_is_logged_with_data_signature_and_requirements(client, run, dat
 
 
 def test_the_logged_model_gives_probabilities(run, dataset):
-    model = train_model(dataset, classifier, run=run, features=FEATURES, target="late")
+    model = train(dataset, classifier, run=run, features=FEATURES, target="late")
     rows = read_dataset(dataset)[FEATURES].head(3)
     scores = mlflow.pyfunc.load_model(model.model_uri).predict(rows)
     assert scores.shape == (3, 2)
@@ -59,7 +60,7 @@ def test_the_logged_model_gives_probabilities(run, dataset):
 
 
 def test_a_regressor_is_served_by_its_prediction(run, dataset):
-    model = train_model(
+    model = train(
         dataset, "sklearn.linear_model.LinearRegression", run=run, features=["hour"], target="late"
     )
     loaded = mlflow.pyfunc.load_model(model.model_uri)
@@ -69,9 +70,9 @@ def test_a_regressor_is_served_by_its_prediction(run, dataset):
 def test_code_nobody_trusted_is_refused_by_name(run, dataset):
     arguments = {"run": run, "features": ["hour"], "target": "late"}
     with pytest.raises(ModelError, match=r"Homemade.*trusted_types"):
-        train_model(dataset, Homemade, **arguments)
+        train(dataset, Homemade, **arguments)
     name = f"{Homemade.__module__}.Homemade"
-    assert train_model(dataset, Homemade, **arguments, trusted_types=[name])
+    assert train(dataset, Homemade, **arguments, trusted_types=[name])
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_missing_columns_and_labels_are_named(run, tmp_path, dataset, features, 
     frame = read_dataset(dataset).assign(empty=np.nan)
     widened = write_dataset(frame, "flights", str(tmp_path), "test")
     with pytest.raises(DataError, match=said):
-        train_model(widened, classifier, run=run, features=features, target=target)
+        train(widened, classifier, run=run, features=features, target=target)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_what_an_estimator_refuses_is_said_and_logs_no_model(
     name = "sklearn.linear_model.LogisticRegression"
     arguments = {"features": features, "target": target, "params": params}
     with pytest.raises(PermanentError, match=said):
-        train_model(dataset, name, run=run, **arguments)
+        train(dataset, name, run=run, **arguments)
     assert client.get_run(run.run_id).outputs.model_outputs == []
 
 

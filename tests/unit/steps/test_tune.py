@@ -6,14 +6,18 @@ import pytest
 from sklearn.tree import DecisionTreeClassifier
 
 from airflow_mlops_provider.exceptions import ParameterError
+from airflow_mlops_provider.records import SearchSpec
 from airflow_mlops_provider.steps.tune import tune_model
+from tests.training import spec_of
 
 DEPTH = {"max_depth": {"type": "int", "low": 1, "high": 8}}
 
 
 def tune(dataset, run, **changes):
-    arguments = {"features": ["hour"], "target": "late", "search_space": DEPTH, "n_trials": 4}
-    return tune_model(dataset, DecisionTreeClassifier, run=run, **{**arguments, **changes})
+    params = changes.pop("params", {})
+    spec = spec_of(dataset, DecisionTreeClassifier, features=["hour"], target="late", params=params)
+    search = SearchSpec(**{"space": DEPTH, "n_trials": 4, **changes})
+    return tune_model(spec, search, run=run)
 
 
 def test_the_best_of_the_trials_is_trained(client, run, dataset):
@@ -35,12 +39,12 @@ def test_every_kind_of_range_is_searched(run, dataset):
         "ccp_alpha": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True},
         "criterion": {"type": "categorical", "choices": ["gini", "entropy"]},
     }
-    assert set(tune(dataset, run, search_space=space, n_trials=2).params) == set(space)
+    assert set(tune(dataset, run, space=space, n_trials=2).params) == set(space)
 
 
 def test_an_unknown_kind_of_range_is_named(run, dataset):
     with pytest.raises(ParameterError, match=r"search_space\['max_depth'\]"):
-        tune(dataset, run, search_space={"max_depth": {"type": "integer"}})
+        tune(dataset, run, space={"max_depth": {"type": "integer"}})
 
 
 def test_without_optuna_the_extra_is_named(run, dataset, monkeypatch):

@@ -1,0 +1,69 @@
+"""What tasks hand to each other: small frozen records of JSON values.
+
+A record holds URIs, hashes, versions, metrics and small tables, never data frames, models or
+NaN. Airflow refuses foreign classes when it reads an XCom, so operators return
+:meth:`Record.to_xcom` (a plain dict) and rebuild the record with :meth:`Record.from_xcom`,
+which validates every field and names the one that is wrong.
+"""
+
+from airflow_mlops_provider.records.base import (
+    Metric,
+    Record,
+)
+from airflow_mlops_provider.records.data import (
+    DatasetRef,
+    DriftReport,
+    ExpectationResult,
+    FeatureDrift,
+    SegmentDrift,
+    SplitRef,
+    ValidationReport,
+)
+from airflow_mlops_provider.records.delivery import (
+    EndpointRef,
+    MonitoringReport,
+    PredictionBatchRef,
+    RolloutVerdict,
+)
+from airflow_mlops_provider.records.features import (
+    FeatureSkew,
+    FeatureSkewReport,
+    SkewExample,
+)
+from airflow_mlops_provider.records.models import (
+    EvaluationReport,
+    GateReason,
+    GateVerdict,
+    ModelRef,
+    ModelVersionRef,
+    SearchSpec,
+    SliceMetric,
+    TrainingSpec,
+)
+
+__all__ = [
+    "DatasetRef",
+    "DriftReport",
+    "EndpointRef",
+    "EvaluationReport",
+    "ExpectationResult",
+    "FeatureDrift",
+    "FeatureSkew",
+    "FeatureSkewReport",
+    "GateReason",
+    "GateVerdict",
+    "Metric",
+    "ModelRef",
+    "ModelVersionRef",
+    "MonitoringReport",
+    "PredictionBatchRef",
+    "Record",
+    "RolloutVerdict",
+    "SearchSpec",
+    "SegmentDrift",
+    "SkewExample",
+    "SliceMetric",
+    "SplitRef",
+    "TrainingSpec",
+    "ValidationReport",
+]

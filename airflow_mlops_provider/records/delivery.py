@@ -1,0 +1,68 @@
+"""A model in service: endpoints, rollouts, predictions, monitoring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from airflow_mlops_provider.records.base import Metric, Record
+from airflow_mlops_provider.records.data import DriftReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointRef(Record):
+    """An endpoint of a serving target and how its traffic is split."""
+
+    endpoint: str
+    url: str
+    """Where clients send ``/invocations``."""
+    deployments: dict[str, str]
+    """Deployment name to the model URI it serves."""
+    traffic: dict[str, int]
+    """Percent by deployment; sums to 100, or empty when nothing is routed yet."""
+    mirror_traffic: dict[str, int]
+    generation: int
+    """Grows with each change; a write names the generation it was decided on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutVerdict(Record):
+    """How a rollout ended, with the evidence it was decided on."""
+
+    endpoint: str
+    champion: str
+    candidate: str
+    state: Literal["SUCCEEDED", "ROLLED_BACK", "ROLLBACK_FAILED", "PAUSED"]
+    reason: str
+    steps: list[dict[str, Any]]
+    """One entry a weight step: ``weight``, ``seconds``, requests and errors of both sides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionBatchRef(Record):
+    """Predictions written or collected as one Parquet file."""
+
+    uri: str
+    n_rows: int
+    file_hash: str
+    model_versions: list[str]
+    window_start: str | None = None
+    window_end: str | None = None
+    n_unreadable: int = 0
+    """Lines of the prediction log that a killed process left torn; they are not in the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitoringReport(Record):
+    """What live traffic says of a model: volume, errors, drift and, once labels came, quality."""
+
+    endpoint: str
+    n_predictions: int
+    n_labelled: int
+    error_rate: float
+    latency_p95_ms: float | None
+    drift: DriftReport | None
+    performance: dict[str, Metric]
+    signals: list[Literal["drift", "performance"]]
+    """Which signals crossed their threshold; each asks for retraining."""
+    reasons: list[str]
