@@ -31,8 +31,12 @@ from airflow_mlops_provider.steps.notebook import (
 from tests.notebooks import ends, write_notebook, written
 
 PARAMETERS = "alpha = 1\ndataset = None"
-CHILD = "import subprocess\nchild = subprocess.Popen(['sleep', '600'])"
-TELL = "import os\nwith open('pids', 'w') as file: print(os.getpid(), child.pid, file=file)"
+CHILD = """
+import subprocess
+command = ["sh", "-c", "sleep 600 >/dev/null & echo $!"]
+child = int(subprocess.run(command, stdout=subprocess.PIPE).stdout)
+"""
+TELL = "import os\nwith open('pids', 'w') as file: print(os.getpid(), child, file=file)"
 HANG = "import time\ntime.sleep(600)"
 
 
@@ -110,7 +114,7 @@ def test_a_kernel_that_starts_when_its_end_was_asked_for_is_ended() -> None:
 
 
 def test_a_kernel_ends_when_its_task_is_killed(tmp_path: Path) -> None:
-    tell = TELL.replace("child.pid", "os.getppid()")
+    tell = TELL.replace("child", "os.getppid()")
     notebook = write_notebook(tmp_path / "a.ipynb", tell, HANG)
     code = (
         "import os, sys, papermill\n"
