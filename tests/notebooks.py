@@ -12,11 +12,11 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 def write_notebook(path: Path, *cells: str, parameters: str | None = None) -> str:
     """Write code cells to ``path``, the first of them tagged ``parameters`` if it is given."""
-    written = [new_code_cell(source) for source in cells]
+    code = [new_code_cell(source) for source in cells]
     if parameters is not None:
-        written.insert(0, new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+        code.insert(0, new_code_cell(parameters, metadata={"tags": ["parameters"]}))
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = new_notebook(cells=written, metadata={"kernelspec": kernel})
+    notebook = new_notebook(cells=code, metadata={"kernelspec": kernel})
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, path)
     return str(path)

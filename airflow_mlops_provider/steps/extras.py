@@ -18,6 +18,6 @@ def required(module: str, extra: str, purpose: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ParameterError(
-            f"Expected {module.partition('.')[0]} {purpose}, but it is not installed. Run "
+            f"Expected the Python module {module} {purpose}, but it is not installed. Run "
             f"`pip install 'airflow-provider-mlops[{extra}]'`."
         ) from error

@@ -190,7 +190,7 @@ def test_without_dvc_one_learns_what_to_install(
 
     in_remote(project)
     monkeypatch.setattr(extras.importlib, "import_module", missing)
-    said = r"Expected dvc to fetch .*dvc pull.*airflow-provider-mlops\[dvc\]"
+    said = r"Expected the Python module dvc.repo to fetch .*dvc pull.*airflow-provider-mlops\[dvc\]"
     with pytest.raises(ParameterError, match=said):
         kept(project.pointers[0], tmp_path)
 
