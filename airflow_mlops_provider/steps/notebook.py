@@ -78,10 +78,10 @@ class KernelProcesses:
 
     def end(self) -> None:
         """Kill what still runs; safe in a signal handler."""
-        self._ended = True
-        if self._group is not None:
+        group, self._group, self._ended = self._group, None, True
+        if group is not None:
             with suppress(ProcessLookupError):
-                os.killpg(self._group, signal.SIGKILL)
+                os.killpg(group, signal.SIGKILL)
 
 
 def prepare_notebook(

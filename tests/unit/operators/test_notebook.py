@@ -22,7 +22,7 @@ def test_without_the_extra_one_learns_what_to_install(context, run, monkeypatch)
 
     monkeypatch.setattr(extras.importlib, "import_module", missing)
     operator = RunNotebookOperator(task_id="t", notebook="a.ipynb")
-    with pytest.raises(AirflowFailException, match=r"module airflow.providers.papermill to run .*\[notebook\]"):
+    with pytest.raises(AirflowFailException, match=r"airflow.providers.papermill .*\[notebook\]"):
         operator.execute(context)
 
 
