@@ -78,9 +78,9 @@ class RunNotebookOperator(MlopsOperator):
 
     def on_kill(self) -> None:
         """End the kernel; the attempt then fails."""
-        super().on_kill()
         if self._kernel:
             self._kernel.end()
+        super().on_kill()
 
     def _run(
         self, context: Context, run: TaskRun, folder: Path, parameters: Mapping[str, Any]
