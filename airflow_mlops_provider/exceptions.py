@@ -12,6 +12,7 @@
     │   ├── GateRefusedError        a challenger fell through a floor of the promotion gate
     │   ├── RolloutFailedError      a rollout was rolled back, or could not be
     │   └── RegistryConflictError   somebody else moved the alias or the state meanwhile
+    ├── NotebookError               a cell of a notebook failed; a retry may help
     └── ServiceError                a service did not do its part; a retry may help
         ├── SourceChangedError      a source was written to while we read it
         ├── FeatureStoreUnavailableError
@@ -68,6 +69,10 @@ class RolloutFailedError(PermanentError):
 
 class RegistryConflictError(PermanentError):
     """Somebody else moved an alias or a state between our look and our write."""
+
+
+class NotebookError(MlopsError):
+    """A cell of a notebook failed, or its kernel died; what it called may work next time."""
 
 
 class ServiceError(MlopsError):

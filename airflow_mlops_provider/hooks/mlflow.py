@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _HEALTH_TIMEOUT_SECONDS = 10
+_CREDENTIALS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
 
 class MlflowHook(BaseHook):
@@ -46,6 +47,17 @@ class MlflowHook(BaseHook):
     def artifact_root(self) -> str | None:
         """Where new experiments keep artifacts; None leaves it to the server."""
         return None if self._connection() else join(workspace_uri(), "mlflow", "artifacts")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that let MLflow in another process use the same server as the same user."""
+        token, login, password = _credentials(self._connection())
+        variables = {"MLFLOW_TRACKING_URI": self.tracking_uri}
+        variables["MLFLOW_REGISTRY_URI"] = self.tracking_uri
+        if token or login:  # all three: what the process inherits must not be mixed with these
+            basic = ("", "") if token else (login or "", password or "")
+            variables |= zip(_CREDENTIALS, (token or "", *basic), strict=True)
+        return variables
 
     def get_conn(self) -> MlflowClient:
         """Return a client, and make its server the one that MLflow's fluent API uses.

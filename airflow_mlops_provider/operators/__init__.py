@@ -21,6 +21,7 @@ from airflow_mlops_provider.operators.monitor import (
     JoinLabelsOperator,
     MonitorModelOperator,
 )
+from airflow_mlops_provider.operators.notebook import RunNotebookOperator
 from airflow_mlops_provider.operators.pipeline import (
     FinishPipelineRunOperator,
     StartPipelineRunOperator,
@@ -62,6 +63,7 @@ __all__ = [
     "ProfileDatasetOperator",
     "PromoteModelOperator",
     "RegisterModelOperator",
+    "RunNotebookOperator",
     "SnapshotDatasetOperator",
     "SplitDatasetOperator",
     "StartPipelineRunOperator",

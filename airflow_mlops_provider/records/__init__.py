@@ -40,6 +40,7 @@ from airflow_mlops_provider.records.models import (
     SliceMetric,
     TrainingSpec,
 )
+from airflow_mlops_provider.records.notebooks import NotebookRun
 
 __all__ = [
     "DatasetRef",
@@ -56,6 +57,7 @@ __all__ = [
     "ModelRef",
     "ModelVersionRef",
     "MonitoringReport",
+    "NotebookRun",
     "PredictionBatchRef",
     "Record",
     "RolloutVerdict",
