@@ -120,10 +120,9 @@ def _raw_rows(store: FeatureStore, asked: AskedView, moments: pd.Series[Any]) ->
 
 
 def _renamed(raw: Table, names: dict[str, str], time: str) -> Table:
-    """Name the columns anew; times get a zone, that of a naive one is UTC."""
     known = raw[time]
-    if getattr(known.type(), "timezone", None) is None:
-        known = known.cast("timestamp").cast("string").concat("+00").cast("timestamp('UTC')")
+    if not getattr(known.type(), "timezone", None):
+        known = known.cast("timestamp")
     return raw.select(**{new: raw[old] for new, old in names.items()}, **{_KNOWN: known})
 
 
@@ -141,7 +140,7 @@ def _newest(raw: Table, entities: pa.Table, ttl: timedelta | None) -> pd.DataFra
 
     There are several if the source repeats a moment. Of the source, no more is held at a time.
     """
-    with _registered(raw.get_backend(), entities.drop_null()) as asked:
+    with _asked_of(raw, entities) as asked:
         known = asked[TIME_COLUMN] >= raw[_KNOWN]
         young = raw[_KNOWN] >= asked[TIME_COLUMN] - ttl if ttl else ibis.literal(True)
         pairs = _pairs(asked, raw, [known, young])
@@ -151,7 +150,7 @@ def _newest(raw: Table, entities: pa.Table, ttl: timedelta | None) -> pd.DataFra
 
 def _later(raw: Table, entities: pa.Table) -> pd.DataFrame:
     """Return the raw rows of the entity that are newer than its row, by a day at most."""
-    with _registered(raw.get_backend(), entities.drop_null()) as asked:
+    with _asked_of(raw, entities) as asked:
         later = raw[_KNOWN] > asked[TIME_COLUMN]
         soon = raw[_KNOWN] <= asked[TIME_COLUMN] + _BEYOND
         return _computed(_pairs(asked, raw, [later, soon]))
@@ -166,6 +165,17 @@ def _registered(backend: Any, table: pa.Table) -> Iterator[Table]:
         yield backend.table(name)
     finally:
         backend.con.unregister(name)
+
+
+@contextmanager
+def _asked_of(raw: Table, entities: pa.Table) -> Iterator[Table]:
+    """Bring the entities to where the source is read; nobody is looked for by a null."""
+    if raw[_KNOWN].type().timezone is None:  # DuckDB would take naive times for local ones
+        at = entities.schema.get_field_index(TIME_COLUMN)
+        naive = entities[TIME_COLUMN].cast(pa.timestamp("us"))
+        entities = entities.set_column(at, TIME_COLUMN, naive)
+    with _registered(raw.get_backend(), entities.drop_null()) as asked:
+        yield asked
 
 
 def _pairs(asked: Table, raw: Table, conditions: list[Any]) -> Table:
