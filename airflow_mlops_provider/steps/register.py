@@ -143,15 +143,32 @@ def model_uri(client: MlflowClient, model: ModelRef | str, *, optional: bool) ->
     """
     if not isinstance(model, str):
         return model.model_uri
-    if not model.startswith("models:/") or model.startswith("models:/m-"):
+    if not is_registered(model):
         return model
+    if optional:
+        version = resolve_version(client, model)
+        return version.model_uri if version else None
+    return require_version(client, model).model_uri
+
+
+def is_registered(model: str) -> bool:
+    """Tell whether a URI names a version of the registry."""
+    return model.startswith("models:/") and not model.startswith("models:/m-")
+
+
+def require_version(client: MlflowClient, model: str) -> ModelVersionRef:
+    """Return the version that ``models:/name@alias`` or ``models:/name/3`` names.
+
+    Raises:
+        ModelError: the registry has no such version.
+    """
     version = resolve_version(client, model)
-    if version is None and not optional:
+    if version is None:
         raise ModelError(
             f"Expected a version at {model!r} in the registry, found none. Check the name and "
             "the alias, or register a model first."
         )
-    return version.model_uri if version else None
+    return version
 
 
 def promote_version(

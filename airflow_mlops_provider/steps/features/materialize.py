@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -76,26 +77,29 @@ def materialize(
     pieces = list(_pieces(first, last, as_duration("chunk", "materialize", chunk)))
     progress = _Progress([first, last, pieces[0][1]], done, keep)
     for name in names:
-        heal(store, [name])
-        for begin, until in pieces:
-            if progress.has(name, until):
-                _log.info("%s to %s of %s was done by an earlier try", begin, until, name)
-                continue
-            _materialize_piece(store, name, begin, until)
-            progress.add(name, until)
+        with _healed(store, name):
+            for begin, until in pieces:
+                if progress.has(name, until):
+                    _log.info("%s to %s of %s was done by an earlier try", begin, until, name)
+                    continue
+                _materialize_piece(store, name, begin, until)
+                progress.add(name, until)
     return names
 
 
-def heal_views(store: FeatureStore, feature_views: str | Sequence[str] | None) -> list[str]:
-    """Make views servable that a killed ``feast materialize`` left in state MATERIALIZING.
+@contextmanager
+def _healed(store: FeatureStore, name: str) -> Iterator[None]:
+    """Heal the view that a killed ``feast materialize`` left, or that this one leaves.
 
-    Feast refuses to serve such a view until somebody materializes it again. What the online
-    store holds is sound: rows are replaced one by one.
-
-    Returns:
-        The names of the views that were healed.
+    Feast refuses to serve a view in state MATERIALIZING until somebody materializes it again.
+    What the online store holds is sound: rows are replaced one by one.
     """
-    return heal(store, view_names(store, feature_views))
+    heal(store, [name])
+    try:
+        yield
+    except BaseException:
+        heal(store, [name])
+        raise
 
 
 def _materialize_piece(store: FeatureStore, name: str, begin: datetime, until: datetime) -> None:
