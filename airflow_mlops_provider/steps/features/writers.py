@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from feast.infra.online_stores.helpers import _mmh3, compute_table_id, compute_versioned_name
-from feast.infra.online_stores.sqlite import SqliteOnlineStore, adapt_datetime_epoch
+from feast.infra.online_stores.sqlite import SqliteOnlineStore
 from feast.utils import _convert_arrow_to_proto, make_tzaware
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -101,6 +101,7 @@ class FeastWriter:
 class SqliteWriter:
     """Feast's SQLite store: one upsert for all features of an entity.
 
+    Bytes are given as ``bytearray``, since ``sqlite3`` seeks an adapter for each ``bytes``.
     The store keeps whole seconds, so of two rows within one second the one written last stays.
     """
 
@@ -121,16 +122,16 @@ class SqliteWriter:
             self._write(encode_rows(self.view, part, with_texts=True))
 
     def _write(self, rows: Rows) -> None:
-        created = [_epoch(moment) for moment in rows.created]
-        times = [_epoch(moment) for moment in rows.times]
+        keys = list(map(bytearray, rows.keys))
+        times, created = _epochs(rows.times), _epochs(rows.created)
         with self.connection:
             for names in _chunks(list(rows.features), self.FEATURES_AT_ONCE):
                 columns = [
                     column
                     for encoded in map(rows.features.__getitem__, names)
-                    for column in (encoded.values, encoded.texts)
+                    for column in (map(bytearray, encoded.values), encoded.texts)
                 ]
-                parameters = zip(rows.keys, times, created, *columns, strict=True)
+                parameters = zip(keys, times, created, *columns, strict=True)
                 self.connection.executemany(self._upsert(names), parameters)
 
     def _upsert(self, names: Sequence[str]) -> str:
@@ -221,8 +222,9 @@ def _chunks(items: Sequence[Any], size: int) -> Iterator[Any]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def _epoch(moment: datetime | None) -> int | None:
-    return None if moment is None else adapt_datetime_epoch(moment)
+def _epochs(moments: Sequence[datetime | None]) -> list[int | None]:
+    """Return the seconds that Feast's own adapter of ``sqlite3`` makes of naive times."""
+    return [None if moment is None else int(moment.timestamp()) for moment in moments]
 
 
 def _timestamp(moment: datetime) -> Timestamp:
