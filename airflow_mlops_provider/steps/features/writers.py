@@ -68,13 +68,43 @@ def _has_extra_columns(options: Any) -> bool:
     return bool(options.vector_enabled or options.enable_openai_compatible_store)
 
 
+class GuardedStore:
+    """Any online store, except that no row replaces a newer one."""
+
+    ENTITIES_AT_ONCE = 10_000
+    """To read; each is a parameter of the query in SQLite, which takes some 30,000."""
+
+    def __init__(self, store: OnlineStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def online_write_batch(self, config: RepoConfig, table: Any, data: Any, progress: Any) -> None:
+        """Write what is not older than the store's rows, the newest of an entity last."""
+        features = [feature.name for feature in table.features]
+        for rows in _chunks(sorted(data, key=_time), self.ENTITIES_AT_ONCE):
+            # Feast's Postgres store cannot read without being told the features
+            stored = self._store.online_read(config, table, [key for key, *_ in rows], features)
+            newer = [
+                row
+                for row, (time, _) in zip(rows, stored, strict=True)
+                if time is None or _time(row) >= make_tzaware(time)
+            ]
+            if newer:
+                self._store.online_write_batch(config, table, newer, progress)
+
+
+def _time(row: tuple[Any, Any, datetime, Any]) -> datetime:
+    return make_tzaware(row[2])
+
+
 class FeastWriter:
     """Any online store, through its own ``online_write_batch``."""
 
     def __init__(self, store: OnlineStore, config: RepoConfig, view: FeatureView) -> None:
-        self.store, self.config, self.view = store, config, view
+        self.store, self.config, self.view = GuardedStore(store), config, view
         self.size = _size(config, view)
-        self.features = [feature.name for feature in view.features]
         self.join_keys = {
             column.name: column.dtype.to_value_type() for column in view.entity_columns
         }
@@ -82,20 +112,8 @@ class FeastWriter:
     def write(self, batch: pa.RecordBatch) -> None:
         """Write what is not older than the store's rows."""
         for part in _parts(batch, self.size):
-            self._write(part)
-
-    def _write(self, batch: pa.RecordBatch) -> None:
-        rows = _convert_arrow_to_proto(batch, self.view, self.join_keys)
-        keys = [key for key, *_ in rows]
-        # Feast's Postgres store cannot read without being told the features
-        stored = self.store.online_read(self.config, self.view, keys, self.features)
-        newer = [
-            row
-            for row, (time, _) in zip(rows, stored, strict=True)
-            if time is None or make_tzaware(row[2]) >= make_tzaware(time)
-        ]
-        if newer:
-            self.store.online_write_batch(self.config, self.view, newer, progress=None)
+            rows = _convert_arrow_to_proto(part, self.view, self.join_keys)
+            self.store.online_write_batch(self.config, self.view, rows, progress=None)
 
 
 class SqliteWriter:
