@@ -37,6 +37,8 @@ from feast.types import (
 )
 
 from airflow_mlops_provider.exceptions import DataError
+from airflow_mlops_provider.steps.features.push import push_features
+from airflow_mlops_provider.steps.snapshot import write_dataset
 from tests.servers import need, redis_server
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -375,6 +377,18 @@ def test_rows_that_were_pushed_stay_until_newer_ones_come(world):
     store.materialize(START, END)
     served = store.get_online_features(["view:f64"], [{"user": user} for user in (1, 2, 3)])
     assert served.to_dict()["f64"] == [1.0, 0.0, 0.0]
+
+
+def test_a_push_that_is_done_again_later_replaces_no_newer_rows(world, workspace):
+    world.pushed, world.dtypes = True, {"f64": Float64}
+    world.write(frame_of(2, 1))
+    store = world.store(ENGINE)
+    for day, value in ((2, 2.0), (1, 1.0)):
+        at = pd.Timestamp(START) + pd.Timedelta(days=day)
+        frame = pd.DataFrame({"user": [7, day], "at": [at, at], "f64": [value, value]})
+        push_features(store, write_dataset(frame, "new", workspace, "test"), push_source="live")
+    served = store.get_online_features(["view:f64"], [{"user": user} for user in (7, 1, 2)])
+    assert served.to_dict()["f64"] == [2.0, 1.0, 2.0]
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Australia/Lord_Howe"])

@@ -82,7 +82,7 @@ def test_the_lock_keeps_others_out_and_dies_with_its_holder(repo, monkeypatch):
         pass
 
 
-@pytest.mark.parametrize("repo", ["postgres", "sqlite", "file"], indirect=True)
+@pytest.mark.parametrize("repo", ["sqlite", "file"], indirect=True)
 @pytest.mark.parametrize("shared", [False, True], ids=["a store each", "one store"])
 def test_threads_that_materialize_at_once_take_turns(repo, shared):
     days = [(START + timedelta(days=n)).to_pydatetime() for n in range(13)]
@@ -112,3 +112,36 @@ def test_a_registry_that_cannot_be_locked_is_told_once(path, caplog):
             pass
     assert caplog.text.count("cannot be locked") == 1
     assert path in caplog.text
+
+
+def test_mysql_is_asked_for_a_lock_of_the_connection_until_it_gives_it():
+    asked, answers = [], iter([0, 0, 1])
+
+    class Connection:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            asked.append("closed")
+
+        def scalar(self, statement, key):
+            asked.append(str(statement).partition("(")[0])
+            return next(answers)
+
+        def execute(self, statement, key):
+            asked.append(str(statement).partition("(")[0])
+
+        def commit(self):
+            pass
+
+    engine = SimpleNamespace(dialect=SimpleNamespace(name="mysql"), connect=Connection)
+    path = "mysql+pymysql://feast:secret@db/feast"
+    store = SimpleNamespace(
+        config=SimpleNamespace(registry=SimpleNamespace(path=path, registry_type="sql")),
+        registry=SimpleNamespace(refresh=lambda project: None, write_engine=engine),
+        project="p",
+    )
+    with registry.registry_lock(store):
+        asked.append("written")
+    attempt, release = "SELECT GET_LOCK", "SELECT RELEASE_LOCK"
+    assert asked == [attempt, attempt, attempt, "written", release, "closed"]
