@@ -66,9 +66,7 @@ def run(quick: bool) -> list[Measure]:
     return measures
 
 
-def _through(
-    name: str, operator: Figures, ours: Figures, theirs: Figures, n: int
-) -> list[Measure]:
+def _through(name: str, operator: Figures, ours: Figures, theirs: Figures, n: int) -> list[Measure]:
     """Compare the operator with the bare step, and with Feast's own."""
     return [
         Measure(
@@ -164,9 +162,7 @@ def _redis(folder: Path) -> Iterator[dict[str, Any]]:
         process.wait()
 
 
-def _measured(
-    source: Path, online: dict[str, Any], engine: str, through: str = "store"
-) -> Figures:
+def _measured(source: Path, online: dict[str, Any], engine: str, through: str = "store") -> Figures:
     with tempfile.TemporaryDirectory() as folder:
         options = {"source": str(source), "online": online, "engine": engine, "through": through}
         code = "import sys; from benchmarks.materialize import _child; _child(*sys.argv[1:])"

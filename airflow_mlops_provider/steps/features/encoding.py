@@ -172,7 +172,7 @@ def _behind(head: bytes, numbers: np.ndarray) -> list[bytes]:
     rows = np.empty((len(numbers), len(head) + width), dtype=np.uint8)
     rows[:, : len(head)] = np.frombuffer(head, dtype=np.uint8)
     rows[:, len(head) :] = numbers.view(np.uint8).reshape(-1, width)
-    return rows.view(f"V{len(head) + width}").ravel().tolist()  # type: ignore[no-any-return]
+    return rows.view(f"V{len(head) + width}").ravel().tolist()
 
 
 _FLOATS = {ValueType.DOUBLE: (b"\x29", "<f8"), ValueType.FLOAT: (b"\x35", "<f4")}
