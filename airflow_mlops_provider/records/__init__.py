@@ -40,9 +40,16 @@ from airflow_mlops_provider.records.models import (
     SliceMetric,
     TrainingSpec,
 )
+from airflow_mlops_provider.records.runs import (
+    DatasetUse,
+    PipelineRunReport,
+    PipelineRunSummary,
+    TaskRunReport,
+)
 
 __all__ = [
     "DatasetRef",
+    "DatasetUse",
     "DriftReport",
     "EndpointRef",
     "EvaluationReport",
@@ -56,6 +63,8 @@ __all__ = [
     "ModelRef",
     "ModelVersionRef",
     "MonitoringReport",
+    "PipelineRunReport",
+    "PipelineRunSummary",
     "PredictionBatchRef",
     "Record",
     "RolloutVerdict",
@@ -64,6 +73,7 @@ __all__ = [
     "SkewExample",
     "SliceMetric",
     "SplitRef",
+    "TaskRunReport",
     "TrainingSpec",
     "ValidationReport",
 ]

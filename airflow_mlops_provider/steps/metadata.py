@@ -71,6 +71,13 @@ def record_tag(record: Record) -> tuple[str, str]:
     return f"{RECORD_PREFIX}{type(record).__name__}", shortened(told, _TAG_LENGTH)
 
 
+def mlflow_run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str | None:
+    """Return the page of a run, or None if the store at ``tracking_uri`` has no pages."""
+    if not tracking_uri.startswith(("http://", "https://")):
+        return None
+    return f"{tracking_uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
 def as_json(value: Any) -> str:
     """Return JSON of any value; what JSON does not know is told as text."""
     return json.dumps(value, default=str)
