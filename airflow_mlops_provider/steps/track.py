@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_CLOSE_SECONDS = 10.0
+_CLOSE_SECONDS = 5.0
 _KILL_SECONDS = 2.0  # Airflow sends SIGKILL five seconds after SIGTERM
 _POLLS, _POLL_SECONDS = 20, 0.1
 
