@@ -26,6 +26,7 @@ from airflow_mlops_provider.operators.provenance import (
 )
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Asset, Context
     from mlflow import MlflowClient
 
@@ -51,7 +52,7 @@ class MlopsOperator(BaseOperator):
     operator_extra_links: Collection[BaseOperatorLink] = (MlflowRunLink(),)
     ui_color = "#e8f4fa"
 
-    _run: TaskRun | None = None
+    mlflow_run: TaskRun | None = None
     """This attempt's MLflow run, once it was opened."""
 
     def __init__(
@@ -104,14 +105,26 @@ class MlopsOperator(BaseOperator):
                 params=task_parameters(self),
                 status_after=status_after,
             ) as run:
-                self._run = run
+                self.mlflow_run = run
                 self.link_run(context, client, experiment, run.run_id)
                 yield run
 
     def on_kill(self) -> None:
         """End the MLflow run as KILLED; Airflow kills the process five seconds after this."""
-        if self._run is not None:
-            self._run.kill()
+        if self.mlflow_run is not None:
+            self.mlflow_run.kill()
+
+    def get_openlineage_facets_on_start(self) -> OperatorLineage:
+        """Tell OpenLineage what this task is going to read."""
+        from airflow_mlops_provider.lineage import lineage_of
+
+        return lineage_of(self)
+
+    def get_openlineage_facets_on_complete(self, task_instance: object) -> OperatorLineage:
+        """Tell OpenLineage what this task read and wrote, also if it failed."""
+        from airflow_mlops_provider.lineage import lineage_of
+
+        return lineage_of(self)
 
     def link_run(
         self, context: Context, client: MlflowClient, experiment: str, run_id: str
