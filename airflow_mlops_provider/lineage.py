@@ -59,8 +59,8 @@ def lineage_of(operator: MlopsOperator) -> OperatorLineage:
     inputs += [_checked(report) for report in reports if report.dataset_uri not in datasets]
     outputs = [_output(ref) for ref in written.values()]
     if run:
-        inputs += [InputDataset(*_model(each, registry)) for each in models]
-        outputs += [OutputDataset(*_model(each, registry)) for each in _models(results, models)]
+        inputs += [InputDataset(**_model(each, registry)) for each in models]
+        outputs += [OutputDataset(**_model(each, registry)) for each in _models(results, models)]
     return OperatorLineage(inputs=inputs, outputs=outputs)
 
 
@@ -106,18 +106,26 @@ def _input(ref: DatasetRef, reports: Iterable[ValidationReport]) -> InputDataset
     for report in reports:
         if report.dataset_uri == ref.uri:
             checks["dataQualityAssertions"] = _assertions(report)
-    return InputDataset(_namespace(ref.uri), ref.name, _facets(ref), checks)
+    return InputDataset(
+        namespace=_namespace(ref.uri), name=ref.name, facets=_facets(ref), inputFacets=checks
+    )
 
 
 def _checked(report: ValidationReport) -> InputDataset:
     """Return what was validated, known by its URI alone."""
     checks: dict[str, InputDatasetFacet] = {"dataQualityAssertions": _assertions(report)}
-    return InputDataset(_namespace(report.dataset_uri), report.dataset_uri, inputFacets=checks)
+    uri = report.dataset_uri
+    return InputDataset(namespace=_namespace(uri), name=uri, inputFacets=checks)
 
 
 def _output(ref: DatasetRef) -> OutputDataset:
     rows = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=ref.n_rows)
-    return OutputDataset(_namespace(ref.uri), ref.name, _facets(ref), {"outputStatistics": rows})
+    return OutputDataset(
+        namespace=_namespace(ref.uri),
+        name=ref.name,
+        facets=_facets(ref),
+        outputFacets={"outputStatistics": rows},
+    )
 
 
 def _facets(ref: DatasetRef) -> dict[str, DatasetFacet]:
@@ -156,9 +164,7 @@ def _assertions(
     )
 
 
-def _model(
-    model: ModelRef | ModelVersionRef, registry: str
-) -> tuple[str, str, dict[str, DatasetFacet]]:
+def _model(model: ModelRef | ModelVersionRef, registry: str) -> dict[str, Any]:
     """Return namespace, name and facets of a model."""
     if isinstance(model, ModelRef):
         name, version = model.model_uri, model.model_id
@@ -168,7 +174,7 @@ def _model(
         "datasetType": dataset_type_dataset.DatasetTypeDatasetFacet(datasetType="MODEL"),
         "version": dataset_version_dataset.DatasetVersionDatasetFacet(version),
     }
-    return registry, name, facets
+    return {"namespace": registry, "name": name, "facets": facets}
 
 
 def _namespace(uri: str) -> str:
