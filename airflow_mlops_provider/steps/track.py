@@ -238,18 +238,20 @@ def _reopened(client: MlflowClient, experiment: str, identity: Mapping[str, str]
     task = {key: value for key, value in identity.items() if key != TRY_NUMBER}
     attempts = find_runs(client, experiment, task if TRY_NUMBER in identity else identity)
     number = int(identity.get(TRY_NUMBER, 0))
-    own, dead = None, set()
-    for run in attempts:
-        attempt = int(run.data.tags.get(TRY_NUMBER, 0))
-        if attempt == number:
-            own = own or str(run.info.run_id)
-        elif attempt < number and run.info.status == "RUNNING":
-            dead.add(str(run.info.run_id))
-    for run_id in [*dead, *(open_runs_below(client, experiment, dead) if dead else ())]:
-        client.set_terminated(run_id, "KILLED")
+    own = next((str(run.info.run_id) for run in attempts if _attempt(run) == number), None)
+    earlier = [run for run in attempts if _attempt(run) < number]
+    if earlier:
+        lost = [str(run.info.run_id) for run in earlier if run.info.status == "RUNNING"]
+        below = open_runs_below(client, experiment, {str(run.info.run_id) for run in earlier})
+        for run_id in [*lost, *below]:
+            client.set_terminated(run_id, "KILLED")
     if own:
         client.update_run(own, status="RUNNING")
     return own
+
+
+def _attempt(run: Run) -> int:
+    return int(run.data.tags.get(TRY_NUMBER, 0))
 
 
 def _close_anyhow(client: MlflowClient, run_id: str, status: str, seconds: float) -> None:
