@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import ExitStack
 
 from airflow_mlops_provider.steps.track import (
     experiment_id,
@@ -30,30 +31,34 @@ def start(client, experiment, run_id):
     return start_pipeline_run(client, experiment, pipeline_of(run_id), name=run_id, extra_tags={})
 
 
-def race(client, experiment, run_ids, at):
-    """Start one pipeline run after the other, each at a moment that rivals know too."""
+def race(client, experiment, run_ids, own):
+    """Start one pipeline run after the other, each at a moment that rivals know too.
+
+    Then go through a pipeline run of our own, while they go through theirs.
+    """
+    print("ready", flush=True)
+    at = float(sys.stdin.readline())
     ids = []
     for number, run_id in enumerate(run_ids):
-        time.sleep(max(0.0, float(at) + number / 2 - time.time()))
+        time.sleep(max(0.0, at + number / 2 - time.time()))
         ids.append(start(client, experiment, run_id))
+    start(client, experiment, own)
+    for task_id in ("a", "b", "c"):
+        with task_run(client, experiment, pipeline_of(own), task_of(task_id), task_id):
+            pass
+    finish_pipeline_run(client, experiment, pipeline_of(own), "FINISHED")
     print(json.dumps(ids))
 
 
-def whole(client, experiment, run_id):
-    """Go through a whole pipeline run."""
-    start(client, experiment, run_id)
-    for task_id in ("a", "b", "c"):
-        with task_run(client, experiment, pipeline_of(run_id), task_of(task_id), task_id):
-            pass
-    finish_pipeline_run(client, experiment, pipeline_of(run_id), "FINISHED")
-
-
-def wait(client, experiment, run_id):
-    """Open a task's run with a trial below it, and fail once told to."""
-    start(client, experiment, run_id)
-    with task_run(client, experiment, pipeline_of(run_id), task_of("tune"), "tune") as run:
-        client.create_run(experiment, tags={"mlflow.parentRunId": run.run_id}, run_name="trial")
-        print(run.run_id, flush=True)
+def wait(client, experiment, *run_ids):
+    """Open a task's run with a trial below it in each DAG run, and fail once told to."""
+    with ExitStack() as stack:
+        for run_id in run_ids:
+            start(client, experiment, run_id)
+            task = task_run(client, experiment, pipeline_of(run_id), task_of("tune"), "tune")
+            run = stack.enter_context(task)
+            client.create_run(experiment, tags={"mlflow.parentRunId": run.run_id}, run_name="trial")
+            print(run.run_id, flush=True)
         sys.stdin.readline()
         raise ValueError("the error of the task")
 
@@ -64,6 +69,4 @@ if __name__ == "__main__":
     what, uri, *arguments = sys.argv[1:]
     mlflow_client = mlflow.MlflowClient(uri, uri)
     found = experiment_id(mlflow_client, "a_dag", None)
-    {"race": race, "whole": whole, "wait": wait}[what](
-        mlflow_client, found, *map(json.loads, arguments)
-    )
+    {"race": race, "wait": wait}[what](mlflow_client, found, *map(json.loads, arguments))

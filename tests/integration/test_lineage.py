@@ -68,11 +68,12 @@ def test_a_snapshot_gives_a_dataset_with_schema_version_and_rows(events, folder)
 
 
 def test_a_validation_gives_assertions_about_its_dataset(events):
-    from openlineage.client.facet_v2.data_quality_assertions_dataset import Assertion
+    from openlineage.client.facet_v2 import data_quality_assertions_dataset
 
+    assertion = data_quality_assertions_dataset.Assertion
     checked = read(events["lineage.validate"], "inputs")["numbers"]
     told = checked.inputFacets["dataQualityAssertions"]["assertions"]
-    suite, failed = (Assertion(**each) for each in told)
+    suite, failed = (assertion(**each) for each in told)
     assert (suite.assertion, suite.success) == ("few_rows", False)
     assert (failed.column, failed.success, failed.severity) == ("n", False, "warn")
 

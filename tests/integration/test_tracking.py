@@ -27,7 +27,8 @@ from tests.tracking_process import pipeline_of, task_of
 
 ROOT = Path(__file__).resolve().parents[2]
 DAGS = ROOT / "tests" / "tracking_dags"
-SERVER_SECONDS = 120
+SECONDS = 240
+"""How long anything may take on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def server(tmp_path_factory):
         patched.setenv("AIRFLOW_CONN_MLFLOW_DEFAULT", json.dumps(connection))
         service.start()
         subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True)
-        wait_until_healthy([service], SERVER_SECONDS, lambda line: None)
+        wait_until_healthy([service], SECONDS, lambda line: None)
         service.url = url
         yield service
         stop_all([service])
@@ -92,7 +93,7 @@ def statuses(client, experiment, run_id):
     return Counter((run.info.run_name, run.info.status) for run in runs)
 
 
-def eventually(holds, seconds=30):
+def eventually(holds, seconds=SECONDS):
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds} s"
@@ -183,7 +184,7 @@ def check_what_is_told(report, task):
 
 def test_a_task_that_is_told_to_stop_ends_its_run_itself(dag, client, server):
     code = (
-        "from tests.tracking_dags.tracked import pipeline as dag; dag.test(run_conf={'hang': 60})"
+        "from tests.tracking_dags.tracked import pipeline as dag; dag.test(run_conf={'hang': 600})"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=os.environ)
     experiment = experiment_named(client, "tracked")
@@ -193,10 +194,10 @@ def test_a_task_that_is_told_to_stop_ends_its_run_itself(dag, client, server):
         return [r for r in find_runs(client, experiment, tags) if r.info.status == "RUNNING"]
 
     try:
-        eventually(hanging, 60)
+        eventually(hanging)
         (run,) = hanging()
         process.send_signal(signal.SIGTERM)
-        eventually(lambda: not hanging(), 5)
+        eventually(lambda: not hanging())
         assert process.poll() is None
     finally:
         process.kill()
@@ -225,51 +226,42 @@ def give_back(run_id):
 # --- the steps alone, in processes that die
 
 
-@pytest.mark.parametrize("closed_by", ["the next attempt", "the teardown"])
-def test_what_a_killed_worker_left_open_is_closed(process, client, experiment, closed_by):
-    run_id = f"killed, {closed_by}"
-    worker = process("wait", run_id)
-    opened = worker.stdout.readline().strip()
+def test_what_a_killed_worker_left_open_is_closed(process, client, experiment):
+    worker = process("wait", "retried", "torn down")
+    opened = [worker.stdout.readline().strip() for _ in range(2)]
     worker.kill()
     worker.wait()
-    (trial,) = find_runs(client, experiment, {"mlflow.parentRunId": opened})
-    if closed_by == "the teardown":
-        assert finish_pipeline_run(client, experiment, pipeline_of(run_id), "FAILED")[1] == 2
-    else:
-        with task_run(client, experiment, pipeline_of(run_id), task_of("tune", 2), "tune"):
-            assert client.get_run(opened).info.status == "KILLED"
-    assert [client.get_run(each).info.status for each in (opened, trial.info.run_id)] == [
-        "KILLED",
-        "KILLED",
-    ]
+    with task_run(client, experiment, pipeline_of("retried"), task_of("tune", 2), "tune"):
+        found = statuses(client, experiment, "retried")
+        assert (found["tune", "KILLED"], found["tune", "RUNNING"]) == (1, 1)
+    assert finish_pipeline_run(client, experiment, pipeline_of("torn down"), "FAILED")[1] == 2
+    for run_id in opened:
+        (trial,) = find_runs(client, experiment, {"mlflow.parentRunId": run_id})
+        assert trial.info.status == client.get_run(run_id).info.status == "KILLED"
 
 
-def test_rivals_agree_on_one_pipeline_run(process, client, experiment):
+def test_rivals_agree_on_one_pipeline_run_and_do_not_mix_two(process, client, experiment):
     run_ids = [f"race {number}" for number in range(6)]
-    at = time.time() + 8
-    rivals = [process("race", run_ids, at) for _ in range(2)]
-    first, second = (json.loads(each.communicate(timeout=60)[0]) for each in rivals)
+    own = ["at once, 1", "at once, 2"]
+    rivals = [process("race", run_ids, each) for each in own]
+    assert [each.stdout.readline() for each in rivals] == ["ready\n", "ready\n"]
+    for each in rivals:
+        each.stdin.write(f"{time.time() + 1}\n")
+        each.stdin.flush()
+    first, second = (json.loads(each.communicate(timeout=SECONDS)[0]) for each in rivals)
     assert first == second
     for run_id, agreed in zip(run_ids, first, strict=True):
         (run,) = find_runs(client, experiment, {"airflow.run_id": run_id})
         assert (run.info.run_id, run.info.status) == (agreed, "RUNNING")
+    for run_id in own:
+        check_whole(client, read_pipeline_run(client, f"a_dag/{run_id}"))
 
 
-def test_two_dag_runs_at_once_never_mix(process, client, experiment):
-    both = {run_id: process("whole", run_id) for run_id in ("at once, 1", "at once, 2")}
-    for run_id, each in both.items():
-        assert each.wait(60) == 0, each.stderr.read()
-        report = read_pipeline_run(client, f"a_dag/{run_id}")
-        assert [(task.task_id, task.status) for task in report.tasks] == [
-            ("a", "FINISHED"),
-            ("b", "FINISHED"),
-            ("c", "FINISHED"),
-        ]
-        parents = {
-            client.get_run(task.mlflow_run_id).data.tags["mlflow.parentRunId"]
-            for task in report.tasks
-        }
-        assert parents == {report.mlflow_run_id}
+def check_whole(client, report):
+    expected = [(task_id, "FINISHED") for task_id in ("a", "b", "c")]
+    assert [(task.task_id, task.status) for task in report.tasks] == expected
+    tags = [client.get_run(task.mlflow_run_id).data.tags for task in report.tasks]
+    assert {each["mlflow.parentRunId"] for each in tags} == {report.mlflow_run_id}
 
 
 def test_a_server_that_goes_away_hides_no_error_and_leaves_nothing_open(
@@ -282,10 +274,10 @@ def test_a_server_that_goes_away_hides_no_error_and_leaves_nothing_open(
     server.join()
     with pytest.raises(MlflowUnavailableError):
         MlflowHook().get_conn()
-    _, told = worker.communicate("go\n", timeout=30)
+    _, told = worker.communicate("go\n", timeout=SECONDS)
     assert told.splitlines()[-1] == "ValueError: the error of the task"
     server.start()
-    wait_until_healthy([server], SERVER_SECONDS, lambda line: None)
+    wait_until_healthy([server], SECONDS, lambda line: None)
     assert client.get_run(opened).info.status == "RUNNING"
     finish_pipeline_run(client, experiment, pipeline_of("away"), "FAILED")
     assert set(statuses(client, experiment, "away")) == {("away", "FAILED"), ("tune", "KILLED")}
