@@ -245,8 +245,9 @@ def test_rivals_agree_on_one_pipeline_run_and_do_not_mix_two(process, client, ex
     own = ["at once, 1", "at once, 2"]
     rivals = [process("race", run_ids, each) for each in own]
     assert [each.stdout.readline() for each in rivals] == ["ready\n", "ready\n"]
+    at = time.time() + 1
     for each in rivals:
-        each.stdin.write(f"{time.time() + 1}\n")
+        each.stdin.write(f"{at}\n")
         each.stdin.flush()
     first, second = (json.loads(each.communicate(timeout=SECONDS)[0]) for each in rivals)
     assert first == second
