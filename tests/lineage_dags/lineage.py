@@ -7,8 +7,10 @@ import os
 from airflow.sdk import DAG
 
 from airflow_mlops_provider.operators import (
+    FinishPipelineRunOperator,
     RegisterModelOperator,
     SnapshotDatasetOperator,
+    StartPipelineRunOperator,
     TrainModelOperator,
     ValidateDataOperator,
 )
@@ -25,19 +27,23 @@ SUITE = {
 }
 
 with DAG("lineage", schedule=None) as pipeline:
-    snapshot = SnapshotDatasetOperator(
-        task_id="snapshot", name="numbers", source=os.environ.get("LINEAGE_ROWS", "")
-    )
-    validate = ValidateDataOperator(task_id="validate", dataset=snapshot.output, suite=SUITE)
-    train = TrainModelOperator(
-        task_id="train",
-        dataset=snapshot.output,
-        estimator="sklearn.linear_model.LogisticRegression",
-        features=["n"],
-        target="large",
-    )
-    register = RegisterModelOperator(task_id="register", model=train.output, name="large_numbers")
-    validate >> train >> register
+    start = StartPipelineRunOperator(task_id="start")
+    with FinishPipelineRunOperator(task_id="finish").as_teardown(setups=start):
+        snapshot = SnapshotDatasetOperator(
+            task_id="snapshot", name="numbers", source=os.environ.get("LINEAGE_ROWS", "")
+        )
+        validate = ValidateDataOperator(task_id="validate", dataset=snapshot.output, suite=SUITE)
+        train = TrainModelOperator(
+            task_id="train",
+            dataset=snapshot.output,
+            estimator="sklearn.linear_model.LogisticRegression",
+            features=["n"],
+            target="large",
+        )
+        register = RegisterModelOperator(
+            task_id="register", model=train.output, name="large_numbers"
+        )
+        validate >> train >> register
 
 if __name__ == "__main__":
     pipeline.test()
