@@ -86,6 +86,9 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
                 confidence=float(self.confidence),
             )
             run.log_record(verdict)
+            if champion is not None:
+                known = {name: metric.value for name, metric in champion.metrics.items()}
+                run.log_champion(champion.model_uri, known)
         reasons = describe(verdict)
         self.log.info("Gate says %s:\n%s", verdict.outcome, reasons)
         # Failing or skipping ends execute() early, so the verdict is handed over first.

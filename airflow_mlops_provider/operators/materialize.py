@@ -90,6 +90,7 @@ class FeastMaterializeOperator(FeastOperator):
         """
         if self._at_work:
             raise SystemExit("Told to stop: the rest of the window was not materialized")
+        super().on_kill()
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:

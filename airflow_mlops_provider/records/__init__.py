@@ -41,9 +41,16 @@ from airflow_mlops_provider.records.models import (
     TrainingSpec,
 )
 from airflow_mlops_provider.records.notebooks import NotebookRun
+from airflow_mlops_provider.records.runs import (
+    DatasetUse,
+    PipelineRunReport,
+    PipelineRunSummary,
+    TaskRunReport,
+)
 
 __all__ = [
     "DatasetRef",
+    "DatasetUse",
     "DriftReport",
     "EndpointRef",
     "EvaluationReport",
@@ -58,6 +65,8 @@ __all__ = [
     "ModelVersionRef",
     "MonitoringReport",
     "NotebookRun",
+    "PipelineRunReport",
+    "PipelineRunSummary",
     "PredictionBatchRef",
     "Record",
     "RolloutVerdict",
@@ -66,6 +75,7 @@ __all__ = [
     "SkewExample",
     "SliceMetric",
     "SplitRef",
+    "TaskRunReport",
     "TrainingSpec",
     "ValidationReport",
 ]

@@ -72,3 +72,16 @@ def test_the_gate_passes_its_knobs_on(context, run):
         operator.execute({**context, "task": MagicMock()})
     assert step.call_args.args == (REPORT, REPORT)
     assert step.call_args.kwargs["margin"] == 0.01
+
+
+def test_the_champion_is_kept_with_what_the_challenger_was_held_against(context, run, gate):
+    with judged("promote"):
+        gate.execute(context)
+    run.log_champion.assert_not_called()
+    operator = ValidateModelOperator(
+        task_id="gate", challenger=REPORT.to_xcom(), champion=REPORT.to_xcom()
+    )
+    with judged("promote"):
+        operator.execute(context)
+    metrics = {name: metric.value for name, metric in REPORT.metrics.items()}
+    run.log_champion.assert_called_once_with(REPORT.model_uri, metrics)
