@@ -14,6 +14,7 @@
     │   └── RegistryConflictError   somebody else moved the alias or the state meanwhile
     └── ServiceError                a service did not do its part; a retry may help
         ├── SourceChangedError      a source was written to while we read it
+        ├── StepFailedError         a step in an environment of its own did not end well
         ├── FeatureStoreUnavailableError
         ├── MlflowUnavailableError
         ├── ServingUnavailableError
@@ -76,6 +77,10 @@ class ServiceError(MlopsError):
 
 class SourceChangedError(ServiceError):
     """A source was written to while it was read; once its writer is done, a retry helps."""
+
+
+class StepFailedError(ServiceError):
+    """A step in an environment of its own crashed, was killed, or its environment was not made."""
 
 
 class FeatureStoreUnavailableError(ServiceError):

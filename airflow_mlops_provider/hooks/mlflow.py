@@ -47,6 +47,13 @@ class MlflowHook(BaseHook):
         """Where new experiments keep artifacts; None leaves it to the server."""
         return None if self._connection() else join(workspace_uri(), "mlflow", "artifacts")
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The credentials, as the environment variables that MLflow itself reads."""
+        names = ("TOKEN", "USERNAME", "PASSWORD")
+        given = zip(names, _credentials(self._connection()), strict=True)
+        return {f"MLFLOW_TRACKING_{name}": value for name, value in given if value}
+
     def get_conn(self) -> MlflowClient:
         """Return a client, and make its server the one that MLflow's fluent API uses.
 
