@@ -41,9 +41,15 @@ from airflow_mlops_provider.records.models import (
     SliceMetric,
     TrainingSpec,
 )
+from airflow_mlops_provider.records.reproduction import (
+    Difference,
+    PredictionComparison,
+    ReproductionReport,
+)
 
 __all__ = [
     "DatasetRef",
+    "Difference",
     "DriftReport",
     "EarlyStopping",
     "EndpointRef",
@@ -59,7 +65,9 @@ __all__ = [
     "ModelVersionRef",
     "MonitoringReport",
     "PredictionBatchRef",
+    "PredictionComparison",
     "Record",
+    "ReproductionReport",
     "RolloutVerdict",
     "SearchSpec",
     "SegmentDrift",

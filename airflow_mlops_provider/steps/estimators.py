@@ -16,20 +16,24 @@ A description is a part, and parts hold parts::
 
 Only what stands under ``use`` is imported. Parameters then go to the steps by scikit-learn's own
 names (``model__max_iter``).
+
+scikit-learn is imported late: a task whose step runs in another environment only describes.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import yaml
-from sklearn.compose import ColumnTransformer, make_column_selector
-from sklearn.pipeline import Pipeline
 
 from airflow_mlops_provider.exceptions import ParameterError
+
+if TYPE_CHECKING:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import Pipeline
 
 Description = str | dict[str, Any]
 """An import path, or a description as above."""
@@ -200,11 +204,15 @@ def _called_part(part: Mapping[str, Any], place: str) -> Any:
 
 
 def _pipeline(part: Mapping[str, Any], place: str) -> Pipeline:
+    from sklearn.pipeline import Pipeline
+
     parts = _parts(part["steps"], f"{place}steps")
     return Pipeline([(_name(each), _part(each, at)) for each, at in parts])
 
 
 def _column_transformer(part: Mapping[str, Any], place: str) -> ColumnTransformer:
+    from sklearn.compose import ColumnTransformer
+
     parts = _parts(part["transformers"], f"{place}transformers")
     transformers = [(_name(each), _part(each, at), _columns(each, at)) for each, at in parts]
     remainder = part.get("remainder", "drop")
@@ -239,6 +247,8 @@ def _columns(part: Mapping[str, Any], place: str) -> Any:
     if isinstance(columns, list) and columns:
         return columns
     if isinstance(columns, Mapping) and columns and set(columns) <= set(_SELECTORS):
+        from sklearn.compose import make_column_selector
+
         return make_column_selector(**{_SELECTORS[key]: value for key, value in columns.items()})
     raise ParameterError.of(
         f"{place}columns", "train", f"a list of columns, or a mapping of {[*_SELECTORS]}", columns
