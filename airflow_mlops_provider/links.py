@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseOperatorLink
 
+from airflow_mlops_provider.steps.metadata import mlflow_run_url as mlflow_run_url
+
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
@@ -50,13 +52,6 @@ class DriftReportLink(_PushedLink):
 
     name = "Drift report"
     xcom_key = "drift_report_url"
-
-
-def mlflow_run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str | None:
-    """Return the page of a run, or None if the store at ``tracking_uri`` has no pages."""
-    if not tracking_uri.startswith(("http://", "https://")):
-        return None
-    return f"{tracking_uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
 def artifact_url(run_url: str, path: str) -> str:

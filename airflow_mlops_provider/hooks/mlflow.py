@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from airflow_mlops_provider.exceptions import MlflowUnavailableError
 from airflow_mlops_provider.hooks.mlflow_auth import set_authorization
 from airflow_mlops_provider.hooks.settings import workspace_uri
 from airflow_mlops_provider.workspace import join
@@ -15,8 +14,6 @@ from airflow_mlops_provider.workspace import join
 if TYPE_CHECKING:
     from airflow.sdk import Connection
     from mlflow import MlflowClient
-
-_HEALTH_TIMEOUT_SECONDS = 10
 
 
 class MlflowHook(BaseHook):
@@ -62,9 +59,11 @@ class MlflowHook(BaseHook):
         """
         import mlflow
 
+        from airflow_mlops_provider.steps.health import require_mlflow
+
         connection = self._connection()
         uri = self.tracking_uri
-        _require_health(uri)
+        require_mlflow(uri)
         set_authorization(*_credentials(connection))
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
@@ -102,19 +101,3 @@ def _credentials(connection: Connection | None) -> tuple[str | None, str | None,
     if connection is None:
         return None, None, None
     return connection.extra_dejson.get("token"), connection.login, connection.password
-
-
-def _require_health(uri: str) -> None:
-    """Fail at once where MLflow's own client would retry silently for minutes."""
-    import requests
-
-    if not uri.startswith("http"):
-        return
-    try:
-        answer = requests.get(f"{uri}/health", timeout=_HEALTH_TIMEOUT_SECONDS)
-        answer.raise_for_status()
-    except requests.RequestException as error:
-        raise MlflowUnavailableError(
-            f"MLflow does not answer at {uri} ({type(error).__name__}). Start it with "
-            "`mlflow server`, or correct the host of the Connection."
-        ) from error

@@ -85,6 +85,7 @@ class FeastMaterializeOperator(FeastOperator):
         """Let the views be served that would stay in state MATERIALIZING."""
         from airflow_mlops_provider.steps.features.materialize import heal_views
 
+        super().on_kill()
         self.log.info("Healed %s", heal_views(self.store, self.feature_views))
 
     def _earlier_try(self, context: Context) -> Any:

@@ -46,9 +46,16 @@ from airflow_mlops_provider.records.reproduction import (
     PredictionComparison,
     ReproductionReport,
 )
+from airflow_mlops_provider.records.runs import (
+    DatasetUse,
+    PipelineRunReport,
+    PipelineRunSummary,
+    TaskRunReport,
+)
 
 __all__ = [
     "DatasetRef",
+    "DatasetUse",
     "Difference",
     "DriftReport",
     "EarlyStopping",
@@ -64,6 +71,8 @@ __all__ = [
     "ModelRef",
     "ModelVersionRef",
     "MonitoringReport",
+    "PipelineRunReport",
+    "PipelineRunSummary",
     "PredictionBatchRef",
     "PredictionComparison",
     "Record",
@@ -74,6 +83,7 @@ __all__ = [
     "SkewExample",
     "SliceMetric",
     "SplitRef",
+    "TaskRunReport",
     "TrainingSpec",
     "ValidationReport",
 ]

@@ -21,7 +21,7 @@ from mlflow.protos.databricks_pb2 import (
 
 from airflow_mlops_provider.exceptions import ModelError, ParameterError, RegistryConflictError
 from airflow_mlops_provider.records import EvaluationReport, ModelRef, ModelVersionRef
-from airflow_mlops_provider.steps.track import quoted
+from airflow_mlops_provider.steps.find_runs import quoted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

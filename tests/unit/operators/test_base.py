@@ -7,7 +7,8 @@ from airflow.sdk import Asset, AssetAlias
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_mlops_provider.exceptions import DataError, MlflowUnavailableError
-from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good, task_tags
+from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good
+from airflow_mlops_provider.operators.provenance import task_tags
 from airflow_mlops_provider.operators.train import TrainModelOperator
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from airflow_mlops_provider.records import Metric
+from airflow_mlops_provider.steps.find_runs import find_run
 from airflow_mlops_provider.steps.track import (
     experiment_id,
-    find_run,
     finish_pipeline_run,
     start_pipeline_run,
     task_run,
@@ -80,13 +80,13 @@ def test_finishing_kills_what_was_left_open(client, experiment, pipeline):
     parent = start(client, experiment, pipeline)
     killed = task_run(client, experiment, pipeline, task(1), "train")
     abandoned = killed.__enter__()
-    assert finish_pipeline_run(client, experiment, pipeline, "FAILED") == 1
+    assert finish_pipeline_run(client, experiment, pipeline, "FAILED") == (parent, 1)
     assert client.get_run(abandoned.run_id).info.status == "KILLED"
     assert client.get_run(parent).info.status == "FAILED"
 
 
 def test_finishing_what_never_started_is_no_error(client, experiment, pipeline):
-    assert finish_pipeline_run(client, experiment, pipeline, "FINISHED") == 0
+    assert finish_pipeline_run(client, experiment, pipeline, "FINISHED") == (None, 0)
 
 
 def test_from_a_models_run_one_finds_the_snapshot_and_its_source(
