@@ -13,7 +13,6 @@ from sklearn.preprocessing import OneHotEncoder
 from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError, PermanentError
 from airflow_mlops_provider.records import ModelRef
 from airflow_mlops_provider.steps.snapshot import read_dataset
-from airflow_mlops_provider.steps.train import build_estimator
 from tests.training import train
 
 FEATURES = ["hour", "origin"]
@@ -110,23 +109,3 @@ def test_what_an_estimator_refuses_is_said_and_logs_no_model(
     with pytest.raises(PermanentError, match=said):
         train(dataset, name, run=run, **arguments)
     assert client.get_run(run.run_id).outputs.model_outputs == []
-
-
-@pytest.mark.parametrize(
-    ("estimator", "params", "said"),
-    [
-        ("sklearn.nowhere.Thing", {}, "import path"),
-        ("Thing", {}, "import path"),
-        ("sklearn.linear_model.LinearRegression", {"depth": 3}, "depth"),
-        (dict, {}, "fit method"),
-    ],
-)
-def test_an_estimator_that_cannot_be_built_is_said(estimator, params, said):
-    with pytest.raises(ParameterError, match=said):
-        build_estimator(estimator, params)
-
-
-def test_a_class_and_its_path_build_the_same():
-    assert isinstance(
-        build_estimator("sklearn.linear_model.LinearRegression", {}), LinearRegression
-    )
