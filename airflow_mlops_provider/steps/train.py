@@ -62,6 +62,7 @@ def train_model(
         ModelError: the estimator refuses its parameters or the data, diverged, or the model
             contains types that nobody trusted.
     """
+    _require_json(spec.params)
     run.log_record(spec)
     model = build_estimator(factory or spec.estimator, spec.params, spec.seed)
     rows = read_rows(spec)
@@ -180,6 +181,17 @@ def _check_columns(spec: TrainingSpec) -> None:
             f"Expected columns {missing} in dataset {given.name!r}, got {sorted(given.columns)}. "
             "Correct `features` or `target`, or the step before."
         )
+
+
+def _require_json(params: Mapping[str, Any]) -> None:
+    """Refuse what could not be read back when the model is to be trained again."""
+    for name, value in params.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ParameterError.of(
+                f"params.{name}", "train", "a JSON value, or `{use: ..., with: ...}`", value
+            ) from error
 
 
 def _numbers(labels: pd.Series[Any], dataset: DatasetRef) -> pd.Series[Any]:
