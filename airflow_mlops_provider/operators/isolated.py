@@ -11,7 +11,7 @@ from airflow.sdk import get_current_context
 from airflow_mlops_provider.hooks.mlflow import MlflowHook
 from airflow_mlops_provider.operators.base import MlopsOperator
 from airflow_mlops_provider.operators.runtimes import LocalProcess, Pod, kind_of, python_of
-from airflow_mlops_provider.steps.remote import request_of
+from airflow_mlops_provider.steps.remote import request_of, result_of
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.steps.track import TaskRun
@@ -70,8 +70,8 @@ class IsolatedMlopsOperator(MlopsOperator):
         request = request_of(step, arguments, named, tracking_uri=hook.tracking_uri, run=run)
         if kind_of(self.runtime) == "image":
             self._elsewhere = Pod(self.task_id, self.runtime, self.workspace_uri)
-            return self._elsewhere.run(request, get_current_context())
+            return result_of(self._elsewhere.run(request, get_current_context()), run)
         python = python_of(self.runtime, step.partition(".")[0])
         self.log.info("The step %s runs in %s", step, python)
         self._elsewhere = LocalProcess(python, hook.environment, self.log.info)
-        return self._elsewhere.run(request)
+        return result_of(self._elsewhere.run(request), run)

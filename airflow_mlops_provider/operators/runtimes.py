@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import airflow_mlops_provider
 from airflow_mlops_provider.exceptions import ParameterError, StepFailedError
 from airflow_mlops_provider.operators.virtualenvs import CACHE, virtualenv_python
-from airflow_mlops_provider.steps.remote import lacking, requirements_of, result_of
+from airflow_mlops_provider.steps.remote import lacking, requirements_of
 from airflow_mlops_provider.workspace import exists, join, read_json, remove, write_json
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _KEYS = {
     "image": None,  # all others are arguments of KubernetesPodOperator
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_STOP_SECONDS = 5
+_STOP_SECONDS = 2  # Airflow kills a task five seconds after it told it to end
 _LAST_LINES = 15
 
 
@@ -99,23 +99,22 @@ class LocalProcess:
         self._ending: threading.Thread | None = None
 
     def run(self, request: Mapping[str, Any]) -> Any:
-        """Call the step of ``request`` there and return what it returns.
+        """Call the step of ``request`` there and return the answer.
 
         Raises:
-            PermanentError: the step raised it.
-            StepFailedError: the process ended without an answer, or the step raised an error
-                that a retry may mend.
+            ParameterError: the environment lacks what it takes to read a request.
+            StepFailedError: the process ended without an answer.
         """
         with tempfile.TemporaryDirectory(prefix="airflow-mlops-") as folder:
             asked, answer = f"{folder}/request.json", f"{folder}/answer.json"
             write_json(asked, request)
             last = self._follow([*_REMOTE, asked, answer, "--with-parent"], folder)
             if exists(answer):
-                return result_of(read_json(answer))
+                return read_json(answer)
         raise self._failure(last)
 
     def stop(self) -> None:
-        """End the process and its children: ask first, kill after 5 seconds."""
+        """End the process and its children: ask first, kill after 2 seconds."""
         if self._process is None or self._ending is None:
             return
         self._signal(signal.SIGTERM)
@@ -217,12 +216,11 @@ class Pod:
         self._pod: Any = None
 
     def run(self, request: Mapping[str, Any], context: Context) -> Any:
-        """Call the step of ``request`` there and return what it returns.
+        """Call the step of ``request`` there and return the answer.
 
         Raises:
-            PermanentError: the step raised it, or the pod cannot work as it is described.
-            StepFailedError: the pod ended without an answer, or the step raised an error that
-                a retry may mend.
+            ParameterError: the pod cannot work as it is described.
+            StepFailedError: the pod ended without an answer.
         """
         if (store := str(request["tracking_uri"])).startswith("sqlite"):
             constraint = "that of a server which the pod reaches; the embedded store is none"
@@ -233,7 +231,7 @@ class Pod:
         try:
             self._pod.execute(context)
             if exists(answer):
-                return result_of(read_json(answer))
+                return read_json(answer)
         finally:
             remove(self._folder)
         raise StepFailedError(

@@ -85,18 +85,27 @@ def request_of(
         "arguments": [_encoded(value, f"argument {n}") for n, value in enumerate(arguments, 1)],
         "named": {name: _encoded(value, name) for name, value in named.items()},
         "tracking_uri": tracking_uri,
-        "run": run and {"run_id": run.run_id, "experiment_id": run.experiment_id},
+        "run": run
+        and {
+            "run_id": run.run_id,
+            "experiment_id": run.experiment_id,
+            "pipeline_id": run.pipeline_id,
+        },
     }
 
 
-def result_of(answer: Mapping[str, Any]) -> Any:
-    """Return what the step returned.
+def result_of(answer: Mapping[str, Any], run: TaskRun | None = None) -> Any:
+    """Return what the step returned; ``run`` then knows what the step logged to it.
 
     Raises:
         PermanentError: the step raised it; of the same class.
         ParameterError: the environment lacks a package.
         StepFailedError: the step raised something else.
     """
+    if run is not None:
+        logged = _decoded(answer["logged"])
+        run.records += logged["records"]
+        run.datasets += map(tuple, logged["datasets"])
     error = answer.get("error")
     if error is None:
         return _decoded(answer["value"])
@@ -118,19 +127,36 @@ def lacking(message: str) -> ParameterError:
     )
 
 
-def call(request: Mapping[str, Any]) -> Any:
-    """Call the step of a request and return what it returns."""
+def call(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Call the step of a request and return the answer."""
     import mlflow
 
     mlflow.set_tracking_uri(request["tracking_uri"])
     mlflow.set_registry_uri(request["tracking_uri"])
-    named = {name: _decoded(value) for name, value in request["named"].items()}
-    if request["run"]:
-        from airflow_mlops_provider.steps.track import TaskRun
+    run = _run(request)
+    try:
+        named = {name: _decoded(value) for name, value in request["named"].items()}
+        if run is not None:
+            named["run"] = run
+        value = _step(request["step"])(*map(_decoded, request["arguments"]), **named)
+        answer = {"value": _encoded(value, "the answer")}
+    except Exception as error:
+        logging.getLogger(__name__).exception("The step %s failed", request["step"])
+        answer = {"error": {"type": type(error).__name__, "message": str(error)}}
+    if run is not None:
+        logged = {"records": run.records, "datasets": run.datasets}
+        answer["logged"] = _encoded(logged, "the answer")
+    return answer
 
-        client = mlflow.MlflowClient(request["tracking_uri"], request["tracking_uri"])
-        named["run"] = TaskRun(client, **request["run"])
-    return _step(request["step"])(*map(_decoded, request["arguments"]), **named)
+
+def _run(request: Mapping[str, Any]) -> TaskRun | None:
+    if request["run"] is None:
+        return None
+    from mlflow import MlflowClient
+
+    from airflow_mlops_provider.steps.track import TaskRun
+
+    return TaskRun(MlflowClient(*[request["tracking_uri"]] * 2), **request["run"])
 
 
 def _step(name: str) -> Any:
@@ -173,14 +199,6 @@ def _decoded(value: Any) -> Any:
     return kind.from_xcom(value["fields"])
 
 
-def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        return {"value": _encoded(call(request), "the answer")}
-    except Exception as error:
-        logging.getLogger(__name__).exception("The step %s failed", request["step"])
-        return {"error": {"type": type(error).__name__, "message": str(error)}}
-
-
 def _end_with_parent() -> None:
     """Kill this process and its children when whoever holds our standard input is gone."""
 
@@ -203,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.with_parent:
         _end_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    write_json(options.answer, _answer(read_json(options.request)))
+    write_json(options.answer, call(read_json(options.request)))
     return 0
 
 

@@ -30,6 +30,7 @@ from airflow_mlops_provider.records import (
     TrainingSpec,
 )
 from airflow_mlops_provider.steps.evaluate import evaluate_model
+from airflow_mlops_provider.steps.metadata import GIT_COMMIT
 from airflow_mlops_provider.steps.readable import readable
 from airflow_mlops_provider.steps.reproduce_compare import (
     code_differences,
@@ -112,7 +113,7 @@ class _Findings:
             code=training.code,
             not_recorded=[
                 *(["environment"] if training.environment is None else []),
-                *(["git commit"] if "mlops.git_commit" not in training.code else []),
+                *(["git commit"] if GIT_COMMIT not in training.code else []),
             ],
             reproduced_run_id=self.reproduced_run_id,
             reason=reason,

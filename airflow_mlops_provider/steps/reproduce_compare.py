@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import platform
 import re
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from airflow_mlops_provider.records import DatasetRef, Difference, PredictionComparison
+from airflow_mlops_provider.steps.environment import environment
 from airflow_mlops_provider.steps.fingerprint import logical_hash
 from airflow_mlops_provider.steps.model_log import CODE_TAG
 from airflow_mlops_provider.steps.snapshot import read_table
@@ -32,10 +31,11 @@ _PLAIN = (bool, int, float, str, type(None))
 
 def environment_differences(training: Training) -> Iterator[Difference]:
     """Yield what is installed here in another version; the model's own packages matter."""
+    here = environment()
     needed = {_canonical(name): found for name, found in training.requirements.items()}
     recorded = (training.environment or {}).get("packages", {})
     for name, before in sorted({**recorded, **needed}.items()):
-        now = _installed(name)
+        now = str(here["packages"].get(name, ABSENT))
         if now != before:
             yield Difference(
                 kind="environment",
@@ -45,12 +45,12 @@ def environment_differences(training: Training) -> Iterator[Difference]:
                 matters=name in needed,
             )
     python = str((training.environment or {}).get("python") or training.python)
-    if python != platform.python_version():
+    if python != here["python"]:
         yield Difference(
             kind="environment",
             name="python",
             recorded=python,
-            found=platform.python_version(),
+            found=here["python"],
             matters=False,
         )
 
@@ -173,10 +173,3 @@ def _is_plain(value: Any) -> bool:
 
 def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _installed(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ABSENT

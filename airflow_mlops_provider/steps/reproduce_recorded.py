@@ -16,6 +16,14 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from airflow_mlops_provider.exceptions import ModelError, ParameterError
 from airflow_mlops_provider.records import EvaluationReport, TrainingSpec
+from airflow_mlops_provider.steps.find_runs import find_runs
+from airflow_mlops_provider.steps.metadata import (
+    DAG_ID,
+    ENVIRONMENT_FILE,
+    ENVIRONMENT_HASH,
+    RUN_ID,
+    VERSIONS,
+)
 from airflow_mlops_provider.steps.register import resolve_version
 from airflow_mlops_provider.workspace import exists, join
 
@@ -23,18 +31,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-_CODE_TAGS = (
-    "mlops.git_commit",
-    "mlops.dag_version",
-    "mlops.bundle_name",
-    "mlops.bundle_version",
-    "mlops.dag_file_hash",
-    "mlops.provider_version",
-)
-_DAG_RUN = ("airflow.dag_id", "airflow.run_id")
 _ARTIFACTS = "/mlflow/artifacts/"
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)==(\S+)")
-_MAX_RUNS = 1000
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,8 @@ class Training:
     def code(self) -> dict[str, str]:
         """Git commit, bundle and DAG version, as far as they were recorded."""
         tags = {**(self.pipeline.data.tags if self.pipeline else {}), **self.run.data.tags}
-        return {name: tags[name] for name in _CODE_TAGS if name in tags}
+        wanted = [name for name in VERSIONS if name != ENVIRONMENT_HASH]
+        return {name: tags[name] for name in wanted if name in tags}
 
 
 def find_training(store: Store, subject: str, folder: str) -> Training:
@@ -127,24 +126,18 @@ def find_training(store: Store, subject: str, folder: str) -> Training:
     parent = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
     pipeline = store.client.get_run(parent) if parent else None
     holders = [each for each in (run, pipeline) if each]
-    recorded = (store.json(each, "environment.json", folder) for each in holders)
+    recorded = (store.json(each, ENVIRONMENT_FILE, folder) for each in holders)
     environment = next(filter(None, recorded), None)
     return Training(run, pipeline, spec, model.model_uri, files, environment)
 
 
 def evaluations_of(store: Store, training: Training, folder: str) -> Iterator[EvaluationReport]:
     """Yield the evaluations of the model in the same DAG run."""
-    identity = {name: training.run.data.tags.get(name) for name in _DAG_RUN}
-    started = training.run.info.start_time
-    runs = store.client.search_runs(
-        [training.run.info.experiment_id],
-        f"attributes.start_time >= {started}",
-        max_results=_MAX_RUNS,
-        order_by=["attributes.start_time ASC"],
-    )
-    for run in runs:
-        if {name: run.data.tags.get(name) for name in _DAG_RUN} != identity:
-            continue
+    tags = training.run.data.tags
+    identity = {name: tags[name] for name in (DAG_ID, RUN_ID) if name in tags}
+    if not identity:
+        return
+    for run in find_runs(store.client, training.run.info.experiment_id, identity):
         payload = store.json(run, "records/EvaluationReport.json", folder)
         if payload and payload["model_uri"] == training.model_uri:
             yield EvaluationReport.from_xcom(payload)
@@ -154,10 +147,12 @@ def _training_run(store: Store, subject: str, folder: str) -> tuple[Run, Trainin
     run = _run(store.client, subject)
     if spec := _spec(store, run, folder):
         return run, spec
-    nested = store.client.search_runs(
-        [run.info.experiment_id],
-        f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}' and attributes.status = 'FINISHED'",
-    )
+    parent = {MLFLOW_PARENT_RUN_ID: run.info.run_id}
+    nested = [
+        each
+        for each in find_runs(store.client, run.info.experiment_id, parent)
+        if each.info.status == "FINISHED"
+    ]
     found = [(each, spec) for each in nested if (spec := _spec(store, each, folder))]
     if len(found) == 1:
         return found[0]

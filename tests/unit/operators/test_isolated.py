@@ -31,6 +31,9 @@ from airflow_mlops_provider import exceptions
 from airflow_mlops_provider.records import DatasetRef
 
 def echo(record, *, times, run=None):
+    if run:
+        run.records.append(record)
+        run.datasets.append((record, run.pipeline_id))
     print("printed")
     logging.getLogger("a.step").info("logged")
     assert "airflow" not in sys.modules
@@ -69,6 +72,12 @@ def orphans(file):
 MLFLOW = """
 set_tracking_uri = set_registry_uri = MlflowClient = lambda *uris: None
 """
+TRACK = """
+from types import SimpleNamespace
+
+def TaskRun(client, **given):
+    return SimpleNamespace(records=[], datasets=[], **given)
+"""
 """MLflow itself takes seconds to import; the integration tests have the real one."""
 
 
@@ -106,7 +115,7 @@ def steps(tmp_path, monkeypatch):
     (copy / "steps").mkdir()
     for name in ("__init__", "remote"):
         (copy / "steps" / f"{name}.py").symlink_to(ours / "steps" / f"{name}.py")
-    (copy / "steps" / "track.py").write_text("def TaskRun(client, run_id, experiment_id): ...")
+    (copy / "steps" / "track.py").write_text(TRACK)
     (copy / "steps" / "odd.py").write_text(STEP)
     monkeypatch.setattr(
         runtimes, "airflow_mlops_provider", SimpleNamespace(__file__=str(copy / "__init__.py"))
@@ -126,7 +135,8 @@ def call(python, steps, said):
         request = remote.request_of(
             f"odd.{step}", arguments, named, tracking_uri="sqlite://", run=run
         )
-        return LocalProcess(python, environment or {}, said.append).run(request)
+        answer = LocalProcess(python, environment or {}, said.append).run(request)
+        return remote.result_of(answer, run)
 
     return ask
 
@@ -154,8 +164,9 @@ def family_of(file):
 
 
 def test_records_go_there_and_come_back_and_output_is_passed_on(call, said, dataset):
-    run = SimpleNamespace(run_id="r", experiment_id="1")
+    run = SimpleNamespace(run_id="r", experiment_id="1", pipeline_id="p", records=[], datasets=[])
     assert call("echo", dataset, times=2, run=run) == [dataset, dataset]
+    assert (run.records, run.datasets) == ([dataset], [(dataset, "p")])
     assert "printed" in said
     assert "INFO a.step: logged" in said
 
@@ -263,8 +274,8 @@ def test_sigterm_to_the_task_ends_the_step(context, monkeypatch):
 @pytest.mark.parametrize("step", ["os.system", "track._source_type", "train.mlflow", "../a.b"])
 def test_only_our_steps_are_called(step):
     request = remote.request_of(step, ["true"], {}, tracking_uri="sqlite://", run=None)
-    with pytest.raises((ParameterError, ModuleNotFoundError)):
-        remote.call(request)
+    with pytest.raises(ParameterError):
+        remote.result_of(remote.call(request))
 
 
 @pytest.mark.parametrize("value", [object(), float("nan"), b"x", {"a": [{1, 2}]}])
