@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 
-import mlflow
 import pytest
 
 from airflow_mlops_provider.cli import main
@@ -27,7 +26,6 @@ def test_the_flights_model_is_identical_from_a_clean_copy_of_the_workspace(
 ):
     workspace = environment["AIRFLOW__MLOPS__WORKSPACE"]
     shutil.copytree(f"{workspace}/datasets", tmp_path / "copy" / "datasets")
-    mlflow.set_tracking_uri("file:///nowhere")  # nothing may come from what this process set
     options = ["--tracking-uri", mlflow_server, "--workspace", str(tmp_path / "copy")]
     code = main(["reproduce", model.run_id, *options, "--no-log"])
     shown = capsys.readouterr().out

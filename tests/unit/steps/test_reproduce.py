@@ -6,6 +6,7 @@ import shutil
 import sys
 from dataclasses import replace
 
+import mlflow
 import numpy as np
 import pytest
 
@@ -20,6 +21,7 @@ from airflow_mlops_provider.steps.reproduce_recorded import Store
 from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
 from airflow_mlops_provider.steps.track import experiment_id, start_pipeline_run, task_run
 from tests.training import train
+from tests.unit.steps.conftest import frame_of
 
 FOREST = "sklearn.ensemble.RandomForestClassifier"
 GIVEN = {"features": ["hour"], "target": "late", "params": {"n_estimators": 5, "max_depth": 3}}
@@ -245,6 +247,21 @@ def test_a_dataset_that_is_gone_is_said_and_may_lie_elsewhere(
     assert report.outcome == "cannot"
     assert dataset.uri in report.reason
     assert reproduce(model.run_id, workspace=str(copy)).outcome == "identical"
+
+
+def test_a_workspace_with_its_own_mlflow_may_be_copied_elsewhere(tmp_path, capsys):
+    workspace, copy = tmp_path / "workspace", tmp_path / "copy"
+    (workspace / "mlflow").mkdir(parents=True)
+    uri = f"sqlite:///{workspace}/mlflow/mlflow.db"
+    embedded = mlflow.MlflowClient(uri, uri)
+    experiment = experiment_id(embedded, "a_dag", str(workspace / "mlflow" / "artifacts"))
+    dataset = write_dataset(frame_of(200), "flights", str(workspace), "test")
+    with task_run(embedded, experiment, {}, {"airflow.task_id": "train"}, "train") as run:
+        train(dataset, FOREST, run=run, **GIVEN)
+    shutil.move(workspace, copy)
+    assert main(["reproduce", run.run_id, "--workspace", str(copy)]) == 0
+    assert "200 of 200 predictions are the same" in capsys.readouterr().out
+    assert not workspace.exists()
 
 
 def test_chance_is_told_from_a_changed_input(trained, reproduce):
