@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlops_provider.cli.options import add_tracking_options, tracking_uri
 from airflow_mlops_provider.exceptions import MlopsError
+from airflow_mlops_provider.workspace import exists, join
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,12 +62,20 @@ def _reproduce(options: argparse.Namespace) -> ReproductionReport:
 
     if options.dags_folder:
         sys.path.insert(0, os.path.abspath(options.dags_folder))
-    uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri(options)
+    uri = _tracking_uri(options)
     client = mlflow.MlflowClient(uri, uri)
     with _destination(client, options) as (into, experiment):
         room = Room(into, experiment, options.dataset_uri, options.workspace)
         report = reproduce_run(Store(client, options.workspace), options.subject, room)
     return replace(report, reproduced_run_id=None) if options.no_log else report
+
+
+def _tracking_uri(options: argparse.Namespace) -> str:
+    """Return MLflow's URI; a workspace names its embedded store only if it has one."""
+    copy = options.workspace
+    if copy and not exists(join(copy, "mlflow", "mlflow.db")):
+        options = argparse.Namespace(tracking_uri=options.tracking_uri, workspace=None)
+    return tracking_uri(options)
 
 
 @contextmanager
@@ -121,8 +130,8 @@ def as_text(report: ReproductionReport) -> str:
     if others:
         lines.append("  also different, not part of the model:")
         lines += [f"    {_line(each)}" for each in others]
-    if report.not_recorded:
-        lines.append(f"  not recorded: {', '.join(report.not_recorded)}")
+    if report.not_compared:
+        lines.append(f"  not compared: {', '.join(report.not_compared)}")
     if report.reproduced_run_id:
         lines.append(f"  the new run: {report.reproduced_run_id}")
     return "\n".join(lines)

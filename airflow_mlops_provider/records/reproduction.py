@@ -52,6 +52,7 @@ class ReproductionReport(Record):
     """Which metrics and evaluations were compared."""
     code: dict[str, str]
     """Git commit, bundle and DAG version that were recorded."""
-    not_recorded: list[str]
+    not_compared: list[str]
+    """What was not recorded, or is gone by now."""
     reproduced_run_id: str | None
     reason: str | None = None

@@ -156,7 +156,8 @@ def _run(request: Mapping[str, Any]) -> TaskRun | None:
 
     from airflow_mlops_provider.steps.track import TaskRun
 
-    return TaskRun(MlflowClient(*[request["tracking_uri"]] * 2), **request["run"])
+    uri = request["tracking_uri"]
+    return TaskRun(MlflowClient(uri, uri), **request["run"])
 
 
 def _step(name: str) -> Any:

@@ -51,7 +51,7 @@ from airflow_mlops_provider.steps.reproduce_recorded import (
 from airflow_mlops_provider.steps.snapshot import read_dataset
 from airflow_mlops_provider.steps.track import TaskRun
 from airflow_mlops_provider.steps.train import train_model
-from airflow_mlops_provider.workspace import file_hash, join
+from airflow_mlops_provider.workspace import exists, file_hash, join
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -97,6 +97,7 @@ class _Findings:
     predictions: PredictionComparison | None = None
     deterministic: bool | None = None
     checked: list[str] = field(default_factory=list)
+    not_compared: list[str] = field(default_factory=list)
     reproduced_run_id: str | None = None
 
     def report(self, reason: str | None = None) -> ReproductionReport:
@@ -111,10 +112,7 @@ class _Findings:
             deterministic=self.deterministic,
             checked=self.checked,
             code=training.code,
-            not_recorded=[
-                *(["environment"] if training.environment is None else []),
-                *(["git commit"] if GIT_COMMIT not in training.code else []),
-            ],
+            not_compared=self.not_compared,
             reproduced_run_id=self.reproduced_run_id,
             reason=reason,
         )
@@ -144,6 +142,10 @@ def reproduce_run(store: Store, subject: str, room: Room) -> ReproductionReport:
 def _repeat(store: Store, room: Room, findings: _Findings, folder: str) -> None:
     training, differences = findings.training, findings.differences
     spec = replace(training.spec, dataset=room.dataset(training.spec.dataset))
+    if training.environment is None:
+        findings.not_compared.append("packages that are not the model's (not recorded)")
+    if GIT_COMMIT not in training.code:
+        findings.not_compared.append("git commit (not recorded)")
     differences += environment_differences(training)
     differences.extend(dataset_differences(spec.dataset))
     before = _load(str(training.model), training.model_uri)
@@ -182,6 +184,10 @@ def _train(spec: TrainingSpec, run: TaskRun, folder: str) -> _Again:
             f"{error} If its code is not on the path, give its folder (--dags-folder); what was "
             "written in a DAG file itself has no import path, and belongs in a module beside it."
         ) from error
+    except MlopsError:
+        raise
+    except Exception as error:
+        raise ModelError(f"Training again fails with {type(error).__name__}: {error}.") from error
     location = run.client.get_logged_model(ref.model_id).artifact_location
     path = Store(run.client).fetch(location, "", f"{folder}/{ref.model_id}")
     return _Again(str(path), _load(str(path), ref.model_uri), ref.metrics)
@@ -235,7 +241,11 @@ def _evaluate_again(
     findings: _Findings,
 ) -> None:
     *_, name, file = report.dataset_uri.split("/")
-    dataset = _dataset_at(room.moved(report.dataset_uri, name), name)
+    uri = room.moved(report.dataset_uri, name)
+    if not exists(uri):
+        findings.not_compared.append(f"the evaluation on {name} ({uri} is gone)")
+        return
+    dataset = _dataset_at(uri, name)
     if (recorded := file.partition(".")[0]) != dataset.file_hash:
         findings.differences.append(
             Difference(

@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -249,6 +250,22 @@ def test_a_dataset_that_is_gone_is_said_and_may_lie_elsewhere(
     assert reproduce(model.run_id, workspace=str(copy)).outcome == "identical"
 
 
+def test_code_that_fails_now_cannot_be_reproduced_and_is_named(trained, reproduce, factory):
+    model = trained(factory(FACTORY))
+    factory(FACTORY.replace("return", "raise OSError('no licence')\n    return"))
+    report = reproduce(model.run_id)
+    assert report.outcome == "cannot"
+    assert "OSError: no licence" in report.reason
+
+
+def test_an_evaluation_whose_rows_are_gone_is_not_compared(trained, reproduce, holdout):
+    model = trained()
+    Path(holdout.uri).unlink()
+    report = reproduce(model.run_id)
+    assert report.outcome == "identical"
+    assert any("evaluation on holdout" in each for each in report.not_compared)
+
+
 def test_a_workspace_with_its_own_mlflow_may_be_copied_elsewhere(tmp_path, capsys):
     workspace, copy = tmp_path / "workspace", tmp_path / "copy"
     (workspace / "mlflow").mkdir(parents=True)
@@ -288,7 +305,7 @@ def test_a_package_of_the_model_matters_and_others_are_told(client, trained, rep
     assert list(told(report)) == [("environment", "scikit-learn")]
     others = {each.name: each.recorded for each in report.differences if not each.matters}
     assert others == {"flask": "0.1", "python": "3.10.0"}
-    assert "environment" not in report.not_recorded
+    assert report.not_compared == ["git commit (not recorded)"]
 
 
 @pytest.mark.parametrize(
