@@ -15,6 +15,7 @@
     ├── NotebookError               a cell of a notebook failed; a retry may help
     └── ServiceError                a service did not do its part; a retry may help
         ├── SourceChangedError      a source was written to while we read it
+        ├── StepFailedError         a step in an environment of its own did not end well
         ├── FeatureStoreUnavailableError
         ├── MlflowUnavailableError
         ├── ServingUnavailableError
@@ -81,6 +82,10 @@ class ServiceError(MlopsError):
 
 class SourceChangedError(ServiceError):
     """A source was written to while it was read; once its writer is done, a retry helps."""
+
+
+class StepFailedError(ServiceError):
+    """A step in an environment of its own crashed, was killed, or its environment was not made."""
 
 
 class FeatureStoreUnavailableError(ServiceError):

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_mlops_provider.operators.base import MlopsOperator
+from airflow_mlops_provider.operators.isolated import IsolatedMlopsOperator
 from airflow_mlops_provider.records import DatasetRef, ModelRef
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops_provider.records import EvaluationReport
 
-class EvaluateModelOperator(MlopsOperator):
+
+class EvaluateModelOperator(IsolatedMlopsOperator):
     """Score a dataset with a model and measure it, overall and by slice.
 
     Gives an ``EvaluationReport``; None when ``model`` names an alias that no version has and
@@ -29,7 +31,7 @@ class EvaluateModelOperator(MlopsOperator):
     """
 
     template_fields: Sequence[str] = (
-        *MlopsOperator.shared_template_fields,
+        *IsolatedMlopsOperator.shared_template_fields,
         "model",
         "dataset",
         "target",
@@ -62,7 +64,6 @@ class EvaluateModelOperator(MlopsOperator):
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Evaluate, and log the figures."""
-        from airflow_mlops_provider.steps.evaluate import evaluate_model
         from airflow_mlops_provider.steps.register import model_uri
 
         with self.tracked_run(context) as run:
@@ -71,7 +72,8 @@ class EvaluateModelOperator(MlopsOperator):
             if uri is None:
                 self.log.info("No model at %s yet: nothing to evaluate", self.model)
                 return None
-            report = evaluate_model(
+            report: EvaluationReport = self.run_step(
+                "evaluate.evaluate_model",
                 uri,
                 DatasetRef.from_xcom(self.dataset),
                 target=self.target,

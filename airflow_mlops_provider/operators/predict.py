@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlops_provider.exceptions import ParameterError
 from airflow_mlops_provider.hooks.feast import FeastHook
-from airflow_mlops_provider.operators.base import MlopsOperator
+from airflow_mlops_provider.operators.isolated import IsolatedMlopsOperator
 from airflow_mlops_provider.records import DatasetRef, ModelVersionRef
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from mlflow import MlflowClient
 
+    from airflow_mlops_provider.records import PredictionBatchRef
 
-class BatchPredictOperator(MlopsOperator):
+
+class BatchPredictOperator(IsolatedMlopsOperator):
     """Write a model's score of each row of a dataset. Gives a ``PredictionBatchRef``.
 
     Exactly one of ``model_uri`` and ``model_version`` names the model.
@@ -33,7 +35,7 @@ class BatchPredictOperator(MlopsOperator):
     """
 
     template_fields: Sequence[str] = (
-        *MlopsOperator.shared_template_fields,
+        *IsolatedMlopsOperator.shared_template_fields,
         "dataset",
         "model_uri",
         "model_version",
@@ -66,10 +68,9 @@ class BatchPredictOperator(MlopsOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Predict in batches."""
-        from airflow_mlops_provider.steps.predict import batch_predict
-
         with self.tracked_run(context) as run:
-            batch = batch_predict(
+            batch: PredictionBatchRef = self.run_step(
+                "predict.batch_predict",
                 self._model(run.client),
                 DatasetRef.from_xcom(self.dataset),
                 workspace=self.workspace_uri,

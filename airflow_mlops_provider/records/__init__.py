@@ -31,6 +31,7 @@ from airflow_mlops_provider.records.features import (
     SkewExample,
 )
 from airflow_mlops_provider.records.models import (
+    EarlyStopping,
     EvaluationReport,
     GateReason,
     GateVerdict,
@@ -41,6 +42,11 @@ from airflow_mlops_provider.records.models import (
     TrainingSpec,
 )
 from airflow_mlops_provider.records.notebooks import NotebookRun
+from airflow_mlops_provider.records.reproduction import (
+    Difference,
+    PredictionComparison,
+    ReproductionReport,
+)
 from airflow_mlops_provider.records.runs import (
     DatasetUse,
     PipelineRunReport,
@@ -51,7 +57,9 @@ from airflow_mlops_provider.records.runs import (
 __all__ = [
     "DatasetRef",
     "DatasetUse",
+    "Difference",
     "DriftReport",
+    "EarlyStopping",
     "EndpointRef",
     "EvaluationReport",
     "ExpectationResult",
@@ -68,7 +76,9 @@ __all__ = [
     "PipelineRunReport",
     "PipelineRunSummary",
     "PredictionBatchRef",
+    "PredictionComparison",
     "Record",
+    "ReproductionReport",
     "RolloutVerdict",
     "SearchSpec",
     "SegmentDrift",
