@@ -35,7 +35,7 @@ from airflow_mlops_provider.operators.rollout import CanaryRolloutOperator
 from airflow_mlops_provider.operators.snapshot import SnapshotDatasetOperator
 from airflow_mlops_provider.operators.split import SplitDatasetOperator
 from airflow_mlops_provider.operators.train import TrainModelOperator
-from airflow_mlops_provider.operators.tune import TuneModelOperator
+from airflow_mlops_provider.operators.tune import RunTrialsOperator, TuneModelOperator
 from airflow_mlops_provider.operators.validate import (
     ValidateDataBranchOperator,
     ValidateDataOperator,
@@ -62,6 +62,7 @@ __all__ = [
     "ProfileDatasetOperator",
     "PromoteModelOperator",
     "RegisterModelOperator",
+    "RunTrialsOperator",
     "SnapshotDatasetOperator",
     "SplitDatasetOperator",
     "StartPipelineRunOperator",

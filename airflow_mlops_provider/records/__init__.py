@@ -38,6 +38,7 @@ from airflow_mlops_provider.records.models import (
     ModelVersionRef,
     SearchSpec,
     SliceMetric,
+    StudyRef,
     TrainingSpec,
 )
 
@@ -64,6 +65,7 @@ __all__ = [
     "SkewExample",
     "SliceMetric",
     "SplitRef",
+    "StudyRef",
     "TrainingSpec",
     "ValidationReport",
 ]
