@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from airflow_mlops_provider.records import TrainingSpec
-from airflow_mlops_provider.steps.train import import_path, train_model
+from airflow_mlops_provider.steps.estimators import describe
+from airflow_mlops_provider.steps.train import train_model
 
 
 def spec_of(dataset, estimator, **fields):
-    return TrainingSpec(dataset=dataset, estimator=import_path(estimator), **fields)
+    return TrainingSpec(dataset=dataset, estimator=describe(estimator), **fields)
 
 
 def train(dataset, estimator, *, run, **fields):

@@ -31,6 +31,7 @@ from airflow_mlops_provider.records.features import (
     SkewExample,
 )
 from airflow_mlops_provider.records.models import (
+    EarlyStopping,
     EvaluationReport,
     GateReason,
     GateVerdict,
@@ -45,6 +46,7 @@ from airflow_mlops_provider.records.models import (
 __all__ = [
     "DatasetRef",
     "DriftReport",
+    "EarlyStopping",
     "EndpointRef",
     "EvaluationReport",
     "ExpectationResult",

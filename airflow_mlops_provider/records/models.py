@@ -10,16 +10,38 @@ from airflow_mlops_provider.records.data import DatasetRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyStopping(Record):
+    """When an iterative estimator stops learning."""
+
+    fraction: float = 0.1
+    """Share of the rows held out to judge by, in (0, 1)."""
+    patience: int = 10
+    """How many iterations in a row may bring nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSpec(Record):
     """All it takes to train the same model again."""
 
     dataset: DatasetRef
-    estimator: str
-    """Import path of an estimator class or of a function that returns an estimator."""
+    estimator: str | dict[str, Any]
+    """Import path of an estimator class or of a function that returns an estimator, or the
+    description of a Pipeline (``steps/estimators.py``)."""
     features: list[str]
     target: str
     params: dict[str, Any] = field(default_factory=dict)
+    seed: int | None = 0
+    """What every ``random_state`` becomes that ``params`` leave open; None for chance."""
+    categorical: list[str] = field(default_factory=list)
+    """Features that the estimator gets as pandas categories."""
+    class_weight: Literal["balanced"] | dict[str, float] | None = None
+    """Class (as text) to weight; classes that are not named weigh 1."""
+    weight_column: str | None = None
+    early_stopping: EarlyStopping | None = None
+    serialization: Literal["skops", "cloudpickle"] = "skops"
     trusted_types: list[str] = field(default_factory=list)
+    code_paths: list[str] = field(default_factory=list)
+    """Files and folders of code that are kept with the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

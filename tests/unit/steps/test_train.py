@@ -13,7 +13,6 @@ from sklearn.preprocessing import OneHotEncoder
 from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError, PermanentError
 from airflow_mlops_provider.records import ModelRef
 from airflow_mlops_provider.steps.snapshot import read_dataset
-from airflow_mlops_provider.steps.train import build_estimator
 from tests.training import train
 
 FEATURES = ["hour", "origin"]
@@ -41,7 +40,9 @@ def test_a_model_is_logged_with_data_signature_and_requirements(client, run, dat
         dataset, classifier, run=run, features=FEATURES, target="late", params={"max_iter": 5}
     )
     assert ModelRef.from_xcom(model.to_xcom()) == model
-    assert model.metrics == {"train_rows": 990.0, "train_unlabelled": 10.0}
+    assert model.metrics.pop("fit_seconds") > 0
+    counted = {"train_rows": 990.0, "train_unlabelled": 10.0, "train_features": 2.0}
+    assert model.metrics == {**counted, "train_iterations": 5.0}
     info = mlflow.models.get_model_info(model.model_uri)
     assert info.signature.inputs.input_names() == FEATURES
     assert info.flavors["sklearn"]["serialization_format"] == "skops"
@@ -108,23 +109,3 @@ def test_what_an_estimator_refuses_is_said_and_logs_no_model(
     with pytest.raises(PermanentError, match=said):
         train(dataset, name, run=run, **arguments)
     assert client.get_run(run.run_id).outputs.model_outputs == []
-
-
-@pytest.mark.parametrize(
-    ("estimator", "params", "said"),
-    [
-        ("sklearn.nowhere.Thing", {}, "import path"),
-        ("Thing", {}, "import path"),
-        ("sklearn.linear_model.LinearRegression", {"depth": 3}, "depth"),
-        (dict, {}, "fit method"),
-    ],
-)
-def test_an_estimator_that_cannot_be_built_is_said(estimator, params, said):
-    with pytest.raises(ParameterError, match=said):
-        build_estimator(estimator, params)
-
-
-def test_a_class_and_its_path_build_the_same():
-    assert isinstance(
-        build_estimator("sklearn.linear_model.LinearRegression", {}), LinearRegression
-    )
