@@ -22,6 +22,7 @@ class TuneModelOperator(TrainModelOperator):
     """Search parameters, then train with the best. Gives a ``ModelRef``.
 
     Optuna's trials are kept in the workspace: a retry, or a clear, goes on with the same study.
+    ``seed`` is also that of the sampler and of stratified folds.
 
     Args:
         search_space: Parameter name to ``{"type": "float"|"int", "low": …, "high": …,
@@ -33,7 +34,6 @@ class TuneModelOperator(TrainModelOperator):
             ``stratified``, or ``group``.
         group_column: Rows with the same value of it share a fold; for ``cv="group"``.
         scoring: A scikit-learn scorer; by default ``roc_auc`` or ``r2``.
-        seed: Seed of the sampler, and of stratified folds.
         pruner: ``median`` or ``hyperband`` ends trials early whose first folds are bad.
         study: Name under which Optuna's trials are kept; by default a hash of the dataset, the
             estimator, its parameters, the space, the scorer, the folds and the seed.
@@ -56,7 +56,6 @@ class TuneModelOperator(TrainModelOperator):
         "cv",
         "group_column",
         "scoring",
-        "seed",
         "pruner",
         "study",
         "storage_conn_id",
@@ -76,7 +75,6 @@ class TuneModelOperator(TrainModelOperator):
         cv: str = "time",
         group_column: str | None = None,
         scoring: str | None = None,
-        seed: int = 0,
         pruner: str | None = None,
         study: str | None = None,
         storage_conn_id: str | None = None,
@@ -94,7 +92,6 @@ class TuneModelOperator(TrainModelOperator):
         self.cv = cv
         self.group_column = group_column
         self.scoring = scoring
-        self.seed = seed
         self.pruner = pruner
         self.study = study
         self.storage_conn_id = storage_conn_id
@@ -136,7 +133,7 @@ class TuneModelOperator(TrainModelOperator):
             cv=self.cv,
             group_column=self.group_column,
             scoring=self.scoring,
-            seed=int(self.seed),
+            seed=None if self.seed is None else int(self.seed),
             pruner=self.pruner,
             study=self.study,
             n_workers=int(self.n_workers),

@@ -54,7 +54,7 @@ class SearchSpec(Record):
     n_trials: int = 20
     n_splits: int = 3
     scoring: str | None = None
-    seed: int = 0
+    seed: int | None = 0
     method: str = "optuna"
     """``optuna``, ``grid``, ``random`` or ``halving``."""
     cv: str = "time"

@@ -2,28 +2,19 @@
 
 Trials are judged by cross-validation, by default in time order: a model is never tuned on rows
 older than those it learned from.
+
+Worker processes import this package: what it needs of MLflow comes late.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops_provider.exceptions import ParameterError
-from airflow_mlops_provider.records import StudyRef
-from airflow_mlops_provider.steps.train import train_model
-from airflow_mlops_provider.steps.tune.backends import joblib_backend, stop_workers
-from airflow_mlops_provider.steps.tune.problem import check_search, problem_of
-from airflow_mlops_provider.steps.tune.searches import search_with_sklearn
-from airflow_mlops_provider.steps.tune.trials import Found, Progress, best_of
-
 if TYPE_CHECKING:
-    from airflow_mlops_provider.records import ModelRef, SearchSpec, TrainingSpec
+    from airflow_mlops_provider.records import ModelRef, SearchSpec, StudyRef, TrainingSpec
     from airflow_mlops_provider.steps.track import TaskRun
-
-__all__ = ["run_trials", "stop_workers", "tune_model"]
+    from airflow_mlops_provider.steps.tune.trials import Progress
 
 
 def tune_model(
@@ -57,21 +48,9 @@ def tune_model(
         ModelError: no trial got a score.
         ServiceError: a worker process died, or the database of the study does not answer.
     """
-    check_search(search)
-    problem = problem_of(spec, search, factory)
-    run.log_record(replace(search, backend_params={}))
-    with joblib_backend(search.joblib_backend, search.backend_params, search.n_workers):
-        if search.method == "optuna":
-            found = _optuna().search_with_optuna(
-                spec, search, problem, run, workspace, storage, progress
-            )
-        else:
-            found = search_with_sklearn(problem, search, run, progress)
-        _keep(found, run)
-        best = best_of(found.trials)
-        run.log_metrics({"tune_best_score": float(best.score or 0)})
-        chosen = replace(spec, params={**spec.params, **best.params})
-        return train_model(chosen, run=run, factory=factory)
+    from airflow_mlops_provider.steps.tune.tuning import Tuning
+
+    return Tuning(spec, search, run, factory, workspace, storage, progress).tune()
 
 
 def run_trials(
@@ -102,38 +81,13 @@ def run_trials(
         DataError: as in :func:`tune_model`.
         ServiceError: as in :func:`tune_model`.
     """
-    check_search(search)
-    if search.method != "optuna":
-        raise ParameterError.of("method", "run_trials", "'optuna'", search.method)
-    problem = problem_of(spec, search, factory)
-    with joblib_backend(search.joblib_backend, search.backend_params, search.n_workers):
-        found = _optuna().search_with_optuna(
-            spec, search, problem, run, workspace, storage, progress, worker=worker
-        )
-    scores = [trial.score for trial in found.trials if trial.score is not None]
-    return StudyRef(
-        name=found.study,
-        ran=found.ran,
-        finished=sum(trial.finished for trial in found.trials),
-        best_score=max(scores, default=None),
-    )
+    from airflow_mlops_provider.steps.tune.tuning import Tuning
+
+    return Tuning(spec, search, run, factory, workspace, storage, progress).work(worker)
 
 
-def _keep(found: Found, run: TaskRun) -> None:
-    rows = [asdict(trial) for trial in found.trials]
-    table = {"study": found.study, "importances": found.importances, "trials": rows}
-    run.client.log_dict(run.run_id, table, "trials.json")
-    run.log_metrics({"tune_trials": float(sum(trial.finished for trial in found.trials))})
+def stop_workers() -> None:
+    """End the worker processes of this process, in the midst of what they do."""
+    from airflow_mlops_provider.steps.tune.backends import stop_workers
 
-
-def _optuna() -> ModuleType:
-    try:
-        import optuna  # noqa: F401  # told apart from what may be wrong in our own module
-    except ImportError as error:
-        raise ParameterError(
-            "Searching with Optuna needs Optuna. Install `airflow-provider-mlops[optuna]`, or "
-            "choose another `method`."
-        ) from error
-    from airflow_mlops_provider.steps.tune import optuna_search
-
-    return optuna_search
+    stop_workers()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,28 +19,17 @@ from airflow_mlops_provider.steps.tune.study import (
     HEARTBEAT_SECONDS,
     SURPLUS,
     StudyPlace,
-    create,
-    identity_of,
-    name_of,
-    place_of,
     reclaim,
     taken,
     trial_of,
-    trials_of,
-    uid_of,
 )
 from airflow_mlops_provider.steps.tune.trials import (
-    Found,
-    Progress,
     Trial,
-    TrialLog,
-    progress_of,
     reason,
 )
 
 if TYPE_CHECKING:
-    from airflow_mlops_provider.records import SearchSpec, TrainingSpec
-    from airflow_mlops_provider.steps.track import TaskRun
+    from airflow_mlops_provider.records import SearchSpec
     from airflow_mlops_provider.steps.tune.problem import Problem
 
 _POLL_SECONDS = 0.5
@@ -51,44 +39,14 @@ class _Surplus(Exception):  # noqa: N818  # no error: the study had enough trial
     pass
 
 
-def search_with_optuna(
-    spec: TrainingSpec,
-    search: SearchSpec,
-    problem: Problem,
-    run: TaskRun,
-    workspace: str | None,
-    storage: str | None,
-    progress: Progress | None,
-    *,
-    worker: int | None = None,
-) -> Found:
-    """Bring the study of this search to ``n_trials``, and return all its trials.
-
-    ``worker`` is the number of this task among those that share the study; without one this is
-    the task that has to see to it that all trials end.
-    """
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    identity = identity_of(spec, search, problem.scoring)
-    with tempfile.TemporaryDirectory() if workspace is None else nullcontext(workspace) as folder:
-        place = place_of(search.study or name_of(identity), folder, storage)
-        study = create(place, identity)
-        log = TrialLog(run, place.name, uid_of(study))
-        ran = 0
-        for trial in _fill(place, problem, search, worker):
-            log.log(trial)
-            ran += 1
-            if progress:
-                progress(progress_of(place.name, trials_of(study), search.n_trials))
-        trials = trials_of(study)
-        if worker is None:
-            log.log_missing(trials)
-        return Found(study=place.name, trials=trials, ran=ran, importances=_importances(study))
-
-
-def _fill(
+def fill(
     place: StudyPlace, problem: Problem, search: SearchSpec, worker: int | None
 ) -> Iterator[Trial]:
-    """Run the trials that the study lacks, and yield each that we ran."""
+    """Run the trials that the study lacks, and yield each that we ran.
+
+    ``worker`` is the number of this task among those that share the study; without one, this is
+    the task that sees to it that all trials end.
+    """
     deadline = time.monotonic() + (search.timeout_seconds or float("inf"))
     waiting_since = None
     while time.monotonic() < deadline:
@@ -156,11 +114,13 @@ def run_trial(
     return None if SURPLUS in found.user_attrs else trial_of(found)
 
 
-def _seed(place: StudyPlace, seed: int, rank: int, lane: tuple[int, int]) -> int:
+def _seed(place: StudyPlace, seed: int | None, rank: int, lane: tuple[int, int]) -> int | None:
     """Return a seed of a trial's own, so that a resumed search draws what it would have drawn.
 
     In a database two workers may take the same rank at once: there the lane tells them apart.
     """
+    if seed is None:
+        return None
     entropy = (seed, rank) if place.folder is not None else (seed, rank, *lane)
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
@@ -199,7 +159,7 @@ def _score(trial: optuna.Trial, problem: Problem, search: SearchSpec) -> float:
     return float(np.mean(scores))
 
 
-def _importances(study: optuna.Study) -> dict[str, float] | None:
+def importances(study: optuna.Study) -> dict[str, float] | None:
     """Return how much of the scores' variance each parameter explains, where that can be told."""
     try:
         return optuna.importance.get_param_importances(study)

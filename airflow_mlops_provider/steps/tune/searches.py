@@ -15,22 +15,19 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401  # makes
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV, HalvingRandomSearchCV, RandomizedSearchCV
 
+from airflow_mlops_provider.steps.fit import TrainingRows
 from airflow_mlops_provider.steps.tune.backends import threads_of
+from airflow_mlops_provider.steps.tune.problem import build, fitted
 from airflow_mlops_provider.steps.tune.space import distribution_of, first_values, grid_of
 from airflow_mlops_provider.steps.tune.trials import (
     COMPLETE,
     FAIL,
     PRUNED,
-    Found,
-    Progress,
     Trial,
-    TrialLog,
-    progress_of,
 )
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.records import SearchSpec
-    from airflow_mlops_provider.steps.track import TaskRun
     from airflow_mlops_provider.steps.tune.problem import Problem
 
 _ERROR_LINE = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Exit)\b.*)$", re.MULTILINE)
@@ -39,8 +36,11 @@ _ERROR_LINE = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Exit)\b.*)$", re.
 class Candidate(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # sklearn has no types
     """Any estimator of ours, as scikit-learn wants to set its parameters."""
 
-    def __init__(self, build: Any, params: Any, deadline: float, n_workers: int) -> None:
-        self.build = build
+    def __init__(
+        self, spec: Any, factory: Any, params: Any, deadline: float, n_workers: int
+    ) -> None:
+        self.spec = spec
+        self.factory = factory
         self.params = params
         self.deadline = deadline
         self.n_workers = n_workers
@@ -50,16 +50,17 @@ class Candidate(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # skl
         self.params = params
         return self
 
-    def fit(self, rows: Any, labels: Any) -> Candidate:
+    def fit(self, rows: Any, labels: Any, sample_weight: Any = None) -> Candidate:
         """Build the estimator and fit it, unless time is over."""
         if time.time() >= self.deadline:
             raise TimeoutError("timeout_seconds were over before this fit began")
         with threads_of(self.n_workers):
-            self.model_ = self.build(self.params).fit(rows, labels)
+            learned = TrainingRows(rows, labels, sample_weight)
+            self.model_ = fitted(self.spec, self.factory, self.params, learned)
         return self
 
     def __sklearn_tags__(self) -> Any:
-        return self.build(self.params).__sklearn_tags__()
+        return build(self.spec, self.factory, self.params).__sklearn_tags__()
 
 
 class _Score:
@@ -72,25 +73,18 @@ class _Score:
         return float(self._scorer(candidate.model_, rows, labels))
 
 
-def search_with_sklearn(
-    problem: Problem, search: SearchSpec, run: TaskRun, progress: Progress | None
-) -> Found:
+def search_with_sklearn(problem: Problem, search: SearchSpec) -> list[Trial]:
     """Run the whole search; a candidate that a halving search dropped is PRUNED."""
-    trials = _searched(problem, search)
-    TrialLog(run, None, run.run_id).log_missing(trials)
-    if progress:
-        progress(progress_of(None, trials, len(trials)))
-    return Found(study=None, trials=trials, ran=len(trials))
-
-
-def _searched(problem: Problem, search: SearchSpec) -> list[Trial]:
     deadline = time.time() + (search.timeout_seconds or float("inf"))
     first = first_values(search.space)
-    searched = _search(Candidate(problem.build, first, deadline, search.n_workers), problem, search)
+    candidate = Candidate(problem.spec, problem.factory, first, deadline, search.n_workers)
+    searched = _search(candidate, problem, search)
+    rows = problem.rows
+    weights = {} if rows.weights is None else {"sample_weight": rows.weights}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            searched.fit(problem.rows, problem.labels)
+            searched.fit(rows.features, rows.target, **weights)
         except ValueError as error:  # all fits failed
             if not _ERROR_LINE.search(str(error)):
                 raise
@@ -120,7 +114,9 @@ def _search(candidate: Candidate, problem: Problem, search: SearchSpec) -> Any:
     shared["random_state"] = search.seed
     if search.method == "random":
         return RandomizedSearchCV(candidate, drawn, n_iter=search.n_trials, **shared)
-    return HalvingRandomSearchCV(candidate, drawn, n_candidates=search.n_trials, **shared)
+    return HalvingRandomSearchCV(
+        candidate, drawn, n_candidates=search.n_trials, min_resources="exhaust", **shared
+    )
 
 
 def _trials(results: Mapping[str, Any], n_folds: int, error: str | None) -> list[Trial]:

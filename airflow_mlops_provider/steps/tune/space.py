@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
 
 from airflow_mlops_provider.exceptions import ParameterError
 
@@ -110,6 +109,8 @@ def grid_of(wanted: Range) -> list[Any]:
 
 def distribution_of(wanted: Range) -> Any:
     """Return what scikit-learn draws from: a list, or a distribution of SciPy."""
+    from scipy import stats  # late: the workers of Optuna start without it
+
     if wanted["type"] == "categorical" or wanted.get("step") or wanted["low"] == wanted["high"]:
         return grid_of(wanted)
     low, high = wanted["low"], wanted["high"]
@@ -122,6 +123,8 @@ class _Integers:
     """Whole numbers from ``low`` to ``high``, uniform in their logarithm."""
 
     def __init__(self, low: Any, high: Any) -> None:
+        from scipy import stats
+
         self._low, self._high = low, high
         self._drawn = stats.loguniform(low - 0.5, high + 0.5)
 

@@ -14,15 +14,13 @@ import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from fsspec.core import url_to_fs
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import NullPool
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError, ServiceError
 from airflow_mlops_provider.steps.tune.trials import COMPLETE, FAIL, INTERRUPTED, PRUNED, Trial
@@ -35,6 +33,7 @@ HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 60
 ERROR, SURPLUS = "error", "surplus"
 _IDENTITY, _UID, _DEATHS = "identity", "uid", "deaths"
 _DEATHS_ALLOWED = 2
+_NOT_OF_THE_SCORE = ("serialization", "trusted_types", "code_paths")
 _BROKEN = (ValueError, KeyError, TypeError, AttributeError, AssertionError, IndexError)
 """What Optuna raises on a journal that is none."""
 _State = optuna.trial.TrialState
@@ -71,6 +70,9 @@ class StudyPlace:
             ) from error
 
     def _database(self) -> optuna.storages.BaseStorage:
+        from sqlalchemy.exc import OperationalError
+        from sqlalchemy.pool import NullPool
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             again = optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=_DEATHS_ALLOWED)
@@ -133,12 +135,13 @@ class StudyPlace:
 
 def identity_of(spec: TrainingSpec, search: SearchSpec, scoring: str) -> dict[str, Any]:
     """Return what decides the score of a trial, by the names of the operator's arguments."""
+    shaping = asdict(spec)
+    for name in ("dataset", "params", *_NOT_OF_THE_SCORE):
+        del shaping[name]
     return {
+        **shaping,
         "dataset": spec.dataset.logical_hash,
-        "estimator": spec.estimator,
         "estimator_params": spec.params,
-        "features": spec.features,
-        "target": spec.target,
         "search_space": search.space,
         "scoring": scoring,
         "cv": search.cv,
