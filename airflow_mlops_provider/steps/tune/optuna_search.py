@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -162,6 +163,8 @@ def _score(trial: optuna.Trial, problem: Problem, search: SearchSpec) -> float:
 def importances(study: optuna.Study) -> dict[str, float] | None:
     """Return how much of the scores' variance each parameter explains, where that can be told."""
     try:
-        return optuna.importance.get_param_importances(study)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of what None says
+            return optuna.importance.get_param_importances(study)
     except (ValueError, RuntimeError):
         return None

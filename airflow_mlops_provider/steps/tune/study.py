@@ -64,10 +64,7 @@ class StudyPlace:
         try:
             return optuna.storages.JournalStorage(JournalFileBackend(str(self.journal)))
         except _BROKEN as error:
-            raise DataError(
-                f"Expected a journal of Optuna in {str(self.journal)!r}, got what it cannot read: "
-                f"{error!r}. Move the file away to begin the study anew, or name another `study`."
-            ) from error
+            raise _no_journal(self.journal, repr(error)) from error
 
     def _database(self) -> optuna.storages.BaseStorage:
         from sqlalchemy.exc import OperationalError
@@ -187,12 +184,15 @@ def create(place: StudyPlace, identity: Mapping[str, Any]) -> optuna.Study:
         Path(place.folder).mkdir(parents=True, exist_ok=True)
         _mend(place.journal)
     with place.claiming():
-        study = optuna.create_study(
-            study_name=place.name,
-            storage=place.storage(),
-            direction="maximize",
-            load_if_exists=True,
-        )
+        try:
+            study = place.open()
+        except KeyError:
+            study = optuna.create_study(
+                study_name=place.name,
+                storage=place.storage(),
+                direction="maximize",
+                load_if_exists=True,  # made by a rival in the same database meanwhile
+            )
         wanted = json.loads(json.dumps(identity, default=str))
         if _UID not in study.user_attrs and not study.trials:
             study.set_user_attr(_IDENTITY, wanted)
@@ -208,13 +208,31 @@ def _mend(journal: Path) -> None:
     lock = JournalFileSymlinkLock(str(journal))
     lock.acquire()
     try:
-        content = journal.read_bytes()
-        whole, newline, torn = content.rpartition(b"\n")
+        whole, newline, torn = journal.read_bytes().rpartition(b"\n")
+        for line in whole.splitlines():
+            _check_line(journal, line)
         if torn.startswith(b"{"):
             with journal.open("r+b") as file:
                 file.truncate(len(whole + newline))
     finally:
         lock.release()
+
+
+def _check_line(journal: Path, line: bytes) -> None:
+    """Refuse what is no entry of Optuna's, which would be found out only after the next one."""
+    try:
+        entry = json.loads(line)
+    except ValueError as error:
+        raise _no_journal(journal, str(error)) from error
+    if not isinstance(entry, dict) or "op_code" not in entry:
+        raise _no_journal(journal, repr(entry)[:80])
+
+
+def _no_journal(journal: Path, why: str) -> DataError:
+    return DataError(
+        f"Expected a journal of Optuna in {str(journal)!r}, got what it cannot read: {why}. Move "
+        "the file away to begin the study anew, or name another `study`."
+    )
 
 
 def _check_identity(study: optuna.Study, wanted: Mapping[str, Any]) -> None:
