@@ -110,7 +110,7 @@ def progress(process, finished):
 
 
 def workers_of(process):
-    return [each for each in psutil.Process(process.pid).children(recursive=True)]
+    return psutil.Process(process.pid).children(recursive=True)
 
 
 def test_a_killed_search_loses_no_finished_trial(client, dataset, workspace):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import time
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 60
 ERROR, SURPLUS = "error", "surplus"
 _IDENTITY, _UID, _DEATHS = "identity", "uid", "deaths"
 _DEATHS_ALLOWED = 2
+_TRIES, _TRY_SECONDS = 10, 0.3
 _NOT_OF_THE_SCORE = ("serialization", "trusted_types", "code_paths")
 _BROKEN = (ValueError, KeyError, TypeError, AttributeError, AssertionError, IndexError)
 """What Optuna raises on a journal that is none."""
@@ -183,22 +185,29 @@ def create(place: StudyPlace, identity: Mapping[str, Any]) -> optuna.Study:
     if place.folder is not None:
         Path(place.folder).mkdir(parents=True, exist_ok=True)
         _mend(place.journal)
+    wanted = json.loads(json.dumps(identity, default=str))
     with place.claiming():
-        try:
-            study = place.open()
-        except KeyError:
-            study = optuna.create_study(
-                study_name=place.name,
-                storage=place.storage(),
-                direction="maximize",
-                load_if_exists=True,  # made by a rival in the same database meanwhile
-            )
-        wanted = json.loads(json.dumps(identity, default=str))
-        if _UID not in study.user_attrs and not study.trials:
-            study.set_user_attr(_IDENTITY, wanted)
-            study.set_user_attr(_UID, uuid.uuid4().hex)
+        study = _made(place, wanted)
     _check_identity(study, wanted)
     return study
+
+
+def _made(place: StudyPlace, identity: Mapping[str, Any]) -> optuna.Study:
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+    for _ in range(_TRIES):
+        try:
+            with suppress(KeyError):
+                return place.open()
+            made = optuna.create_study(
+                study_name=place.name, storage=place.storage(), direction="maximize"
+            )
+            made.set_user_attr(_IDENTITY, identity)
+            made.set_user_attr(_UID, uuid.uuid4().hex)
+            return made
+        except (IntegrityError, ProgrammingError, optuna.exceptions.DuplicatedStudyError):
+            time.sleep(_TRY_SECONDS)  # another worker is making the tables, or the study
+    return place.open()
 
 
 def _mend(journal: Path) -> None:
@@ -236,6 +245,10 @@ def _no_journal(journal: Path, why: str) -> DataError:
 
 
 def _check_identity(study: optuna.Study, wanted: Mapping[str, Any]) -> None:
+    for _ in range(_TRIES):
+        if _UID in study.user_attrs:
+            break
+        time.sleep(_TRY_SECONDS)  # its maker has not written yet what it is
     stored = study.user_attrs.get(_IDENTITY, {})
     differing = [key for key, value in wanted.items() if stored.get(key, ...) != value]
     if differing:

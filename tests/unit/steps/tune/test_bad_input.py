@@ -75,7 +75,7 @@ def test_what_cannot_be_searched_is_named(run, dataset, changes, message):
 
 def test_a_scorer_that_needs_probabilities_is_refused_where_there_are_none(run, dataset):
     space = {"alpha": {"type": "float", "low": 0.1, "high": 1}}
-    with pytest.raises(ParameterError, match="scoring.*RidgeClassifier.*predict_proba"):
+    with pytest.raises(ParameterError, match=r"scoring.*RidgeClassifier.*predict_proba"):
         tune(dataset, run, RidgeClassifier, space=space, scoring="neg_log_loss")
 
 
@@ -123,7 +123,7 @@ def test_a_file_that_is_no_journal_is_named(run, dataset, workspace, tmp_path, c
     journal = tmp_path / "workspace" / "studies" / "mine" / "journal.log"
     journal.parent.mkdir(parents=True)
     journal.write_bytes(content)
-    with pytest.raises(DataError, match="journal of Optuna in .*journal.log"):
+    with pytest.raises(DataError, match=r"journal of Optuna in .*journal.log"):
         tune(dataset, run, workspace=workspace, study="mine")
 
 
