@@ -36,7 +36,7 @@ from airflow_mlops_provider.operators.rollout import CanaryRolloutOperator
 from airflow_mlops_provider.operators.snapshot import SnapshotDatasetOperator
 from airflow_mlops_provider.operators.split import SplitDatasetOperator
 from airflow_mlops_provider.operators.train import TrainModelOperator
-from airflow_mlops_provider.operators.tune import TuneModelOperator
+from airflow_mlops_provider.operators.tune import RunTrialsOperator, TuneModelOperator
 from airflow_mlops_provider.operators.validate import (
     ValidateDataBranchOperator,
     ValidateDataOperator,
@@ -64,6 +64,7 @@ __all__ = [
     "PromoteModelOperator",
     "RegisterModelOperator",
     "RunNotebookOperator",
+    "RunTrialsOperator",
     "SnapshotDatasetOperator",
     "SplitDatasetOperator",
     "StartPipelineRunOperator",

@@ -39,6 +39,7 @@ from airflow_mlops_provider.records.models import (
     ModelVersionRef,
     SearchSpec,
     SliceMetric,
+    StudyRef,
     TrainingSpec,
 )
 from airflow_mlops_provider.records.notebooks import NotebookRun
@@ -86,6 +87,7 @@ __all__ = [
     "SliceMetric",
     "SplitRef",
     "TaskRunReport",
+    "StudyRef",
     "TrainingSpec",
     "ValidationReport",
 ]

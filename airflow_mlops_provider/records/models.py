@@ -50,11 +50,37 @@ class SearchSpec(Record):
 
     space: dict[str, dict[str, Any]]
     """Parameter to ``{"type": "float"|"int", "low": …, "high": …, "log": bool}`` or
-    ``{"type": "categorical", "choices": […]}``."""
+    ``{"type": "categorical", "choices": […]}``; a grid takes ``points`` (5) of a range."""
     n_trials: int = 20
     n_splits: int = 3
     scoring: str | None = None
-    seed: int = 0
+    seed: int | None = 0
+    method: str = "optuna"
+    """``optuna``, ``grid``, ``random`` or ``halving``."""
+    cv: str = "time"
+    """``time``, ``stratified`` or ``group``."""
+    group_column: str | None = None
+    pruner: str | None = None
+    """``median`` or ``hyperband``; both judge the score of each fold."""
+    study: str | None = None
+    """Name under which trials are kept; by default a hash of what decides their scores."""
+    n_workers: int = 1
+    timeout_seconds: float | None = None
+    """After it no trial begins."""
+    joblib_backend: str = "loky"
+    backend_params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRef(Record):
+    """A study of trials, and what one worker did for it."""
+
+    name: str
+    ran: int
+    """Trials that this worker ran to their end."""
+    finished: int
+    """Trials of all workers that came to an end."""
+    best_score: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
