@@ -123,6 +123,12 @@ def _save(model: Any, path: str, **options: Any) -> None:
             f"{options['serialization_format']} cannot save {type(model).__name__}: {error}. "
             "Take out of the model what cannot be saved: connections, locks, open files."
         ) from error
+    except OSError as error:  # a retry may help
+        raise OSError(
+            error.errno,
+            f"The model could not be written ({error.strerror}). Make room on the worker",
+            path,
+        ) from error
 
 
 @contextmanager
