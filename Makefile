@@ -19,7 +19,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export PYTHONPATH := $(abspath dags)
 unexport PYTHONDONTWRITEBYTECODE  # Airflow starts many processes: they need the .pyc files
 
-BENCH ?= imports parse snapshot validation drift drift_soundness materialize \
+BENCH ?= imports parse snapshot validation drift drift_soundness materialize training \
 	feature_stores rollout_soundness
 
 took = start=$$(date +%s); $(1) && echo "== $(notdir $@) took $$(($$(date +%s) - start)) s"

@@ -123,10 +123,14 @@ def _save(model: Any, path: str, **options: Any) -> None:
             f"{options['serialization_format']} cannot save {type(model).__name__}: {error}. "
             "Take out of the model what cannot be saved: connections, locks, open files."
         ) from error
-    except OSError as error:  # a retry may help
+    except (MlflowException, OSError) as error:
+        # MLflow says of a full disk that the model cannot be serialized
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError):
+            raise
         raise OSError(
-            error.errno,
-            f"The model could not be written ({error.strerror}). Make room on the worker",
+            cause.errno,
+            f"The model could not be written ({cause.strerror}). Make room on the worker",
             path,
         ) from error
 
