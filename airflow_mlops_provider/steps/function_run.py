@@ -74,7 +74,7 @@ def _datasets(name: str, value: Any) -> Iterator[tuple[str, DatasetRef]]:
 
 
 def _is_scalar(value: Any) -> bool:
-    return isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
+    return math.isfinite(value) if isinstance(value, float) else isinstance(value, str | int)
 
 
 def _is_json(value: Any) -> bool:

@@ -123,6 +123,16 @@ def _save(model: Any, path: str, **options: Any) -> None:
             f"{options['serialization_format']} cannot save {type(model).__name__}: {error}. "
             "Take out of the model what cannot be saved: connections, locks, open files."
         ) from error
+    except (MlflowException, OSError) as error:
+        # MLflow says of a full disk that the model cannot be serialized
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(
+            cause.errno,
+            f"The model could not be written ({cause.strerror}). Make room on the worker",
+            path,
+        ) from error
 
 
 @contextmanager
