@@ -86,8 +86,8 @@ __all__ = [
     "SkewExample",
     "SliceMetric",
     "SplitRef",
-    "TaskRunReport",
     "StudyRef",
+    "TaskRunReport",
     "TrainingSpec",
     "ValidationReport",
 ]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from airflow_mlops_provider.steps.track import KIND, quoted
+from airflow_mlops_provider.steps.find_runs import quoted
+from airflow_mlops_provider.steps.metadata import KIND
 from airflow_mlops_provider.steps.tune.trials import COMPLETE, FAIL, INTERRUPTED, PRUNED, Trial
 
 if TYPE_CHECKING:
