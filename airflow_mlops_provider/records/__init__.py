@@ -25,19 +25,26 @@ from airflow_mlops_provider.records.delivery import (
     PredictionBatchRef,
     RolloutVerdict,
 )
+from airflow_mlops_provider.records.evaluation import (
+    EvaluationReport,
+    EvaluationSpec,
+    Fairness,
+    GateReason,
+    GateVerdict,
+    Importance,
+    ModelCost,
+    SliceMetric,
+    UnusableModel,
+)
 from airflow_mlops_provider.records.features import (
     FeatureSkew,
     FeatureSkewReport,
     SkewExample,
 )
 from airflow_mlops_provider.records.models import (
-    EvaluationReport,
-    GateReason,
-    GateVerdict,
     ModelRef,
     ModelVersionRef,
     SearchSpec,
-    SliceMetric,
     TrainingSpec,
 )
 
@@ -46,13 +53,17 @@ __all__ = [
     "DriftReport",
     "EndpointRef",
     "EvaluationReport",
+    "EvaluationSpec",
     "ExpectationResult",
+    "Fairness",
     "FeatureDrift",
     "FeatureSkew",
     "FeatureSkewReport",
     "GateReason",
     "GateVerdict",
+    "Importance",
     "Metric",
+    "ModelCost",
     "ModelRef",
     "ModelVersionRef",
     "MonitoringReport",
@@ -65,5 +76,6 @@ __all__ = [
     "SliceMetric",
     "SplitRef",
     "TrainingSpec",
+    "UnusableModel",
     "ValidationReport",
 ]

@@ -7,9 +7,11 @@ and a task needs to be told nothing but who it is.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -56,6 +58,13 @@ class TaskRun:
     def log_page(self, html: str, name: str) -> None:
         """Keep a page that MLflow shows as it is; ``name`` ends in ``.html``."""
         self.client.log_text(self.run_id, html, name)
+
+    def log_picture(self, png: bytes, name: str) -> None:
+        """Keep a picture; ``name`` ends in ``.png``."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, Path(name).name)
+            file.write_bytes(png)
+            self.client.log_artifact(self.run_id, str(file), str(Path(name).parent))
 
     def log_dataset(self, dataset: DatasetRef, context: str) -> None:
         """Tie the run to a dataset; ``context`` says what for (``snapshot``, ``training``...).
