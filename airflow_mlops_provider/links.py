@@ -47,6 +47,13 @@ class DataDocsLink(_PushedLink):
     xcom_key = "data_docs_url"
 
 
+class EvaluationLink(_PushedLink):
+    """Opens the figures and pictures of an evaluation."""
+
+    name = "Evaluation"
+    xcom_key = "evaluation_url"
+
+
 class DriftReportLink(_PushedLink):
     """Opens the pictures of what drifted."""
 

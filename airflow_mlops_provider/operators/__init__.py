@@ -1,5 +1,6 @@
 """One file per step: build the hook, call the step, log once, return the record."""
 
+from airflow_mlops_provider.operators.approve import ApproveModelOperator
 from airflow_mlops_provider.operators.deploy import DeployModelOperator, UndeployModelOperator
 from airflow_mlops_provider.operators.drift import (
     DetectDriftBranchOperator,
@@ -29,8 +30,12 @@ from airflow_mlops_provider.operators.pipeline import (
 from airflow_mlops_provider.operators.predict import BatchPredictOperator
 from airflow_mlops_provider.operators.register import (
     GetModelVersionOperator,
-    PromoteModelOperator,
     RegisterModelOperator,
+)
+from airflow_mlops_provider.operators.registry import (
+    PromoteModelOperator,
+    RollbackModelOperator,
+    SetModelAliasOperator,
 )
 from airflow_mlops_provider.operators.rollout import CanaryRolloutOperator
 from airflow_mlops_provider.operators.snapshot import SnapshotDatasetOperator
@@ -43,6 +48,7 @@ from airflow_mlops_provider.operators.validate import (
 )
 
 __all__ = [
+    "ApproveModelOperator",
     "BatchPredictOperator",
     "CanaryRolloutOperator",
     "CheckFeatureServiceOperator",
@@ -63,8 +69,10 @@ __all__ = [
     "ProfileDatasetOperator",
     "PromoteModelOperator",
     "RegisterModelOperator",
+    "RollbackModelOperator",
     "RunNotebookOperator",
     "RunTrialsOperator",
+    "SetModelAliasOperator",
     "SnapshotDatasetOperator",
     "SplitDatasetOperator",
     "StartPipelineRunOperator",

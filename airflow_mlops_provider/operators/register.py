@@ -1,4 +1,4 @@
-"""Register, find and promote model versions."""
+"""Register model versions, and find them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mlops_provider.assets import model_asset
 from airflow_mlops_provider.operators.base import MlopsOperator
-from airflow_mlops_provider.records import EvaluationReport, ModelRef, ModelVersionRef
+from airflow_mlops_provider.records import EvaluationReport, ModelRef
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -115,40 +115,4 @@ class GetModelVersionOperator(MlopsOperator):
         if version is None:
             raise AirflowSkipException(f"No model version at {self.model}: nothing to do.")
         self.log.info("%s is version %s", self.model, version.version)
-        return version.to_xcom()
-
-
-class PromoteModelOperator(MlopsOperator):
-    """Make a version the champion by compare-and-set. Gives its ``ModelVersionRef``.
-
-    Args:
-        model_version: The ``ModelVersionRef`` to promote.
-        expected_champion: The ``ModelVersionRef`` it was judged against; None if there was no
-            champion. If another version is champion by now, the task fails for good.
-    """
-
-    template_fields: Sequence[str] = (
-        *MlopsOperator.shared_template_fields,
-        "model_version",
-        "expected_champion",
-    )
-
-    def __init__(self, *, model_version: Any, expected_champion: Any = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.model_version = model_version
-        self.expected_champion = expected_champion
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Move the aliases."""
-        from airflow_mlops_provider.steps.register import promote_version
-
-        with self.tracked_run(context) as run:
-            expected = self.expected_champion and ModelVersionRef.from_xcom(self.expected_champion)
-            version = promote_version(
-                run.client,
-                ModelVersionRef.from_xcom(self.model_version),
-                expected_champion=expected.version if expected else None,
-            )
-            run.log_record(version)
-        self.log.info("Version %s of %r is champion", version.version, version.name)
         return version.to_xcom()

@@ -25,6 +25,17 @@ from airflow_mlops_provider.records.delivery import (
     PredictionBatchRef,
     RolloutVerdict,
 )
+from airflow_mlops_provider.records.evaluation import (
+    EvaluationReport,
+    EvaluationSpec,
+    Fairness,
+    GateReason,
+    GateVerdict,
+    Importance,
+    ModelCost,
+    SliceMetric,
+    UnusableModel,
+)
 from airflow_mlops_provider.records.features import (
     FeatureSkew,
     FeatureSkewReport,
@@ -32,13 +43,9 @@ from airflow_mlops_provider.records.features import (
 )
 from airflow_mlops_provider.records.models import (
     EarlyStopping,
-    EvaluationReport,
-    GateReason,
-    GateVerdict,
     ModelRef,
     ModelVersionRef,
     SearchSpec,
-    SliceMetric,
     StudyRef,
     TrainingSpec,
 )
@@ -63,13 +70,17 @@ __all__ = [
     "EarlyStopping",
     "EndpointRef",
     "EvaluationReport",
+    "EvaluationSpec",
     "ExpectationResult",
+    "Fairness",
     "FeatureDrift",
     "FeatureSkew",
     "FeatureSkewReport",
     "GateReason",
     "GateVerdict",
+    "Importance",
     "Metric",
+    "ModelCost",
     "ModelRef",
     "ModelVersionRef",
     "MonitoringReport",
@@ -89,5 +100,6 @@ __all__ = [
     "StudyRef",
     "TaskRunReport",
     "TrainingSpec",
+    "UnusableModel",
     "ValidationReport",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from airflow_mlops_provider.records.base import Metric, Record
+from airflow_mlops_provider.records.base import Record
 from airflow_mlops_provider.records.data import DatasetRef
 
 
@@ -96,53 +96,6 @@ class ModelRef(Record):
     metrics: dict[str, float]
     train_hash: str
     """Logical hash of the dataset it learned from."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SliceMetric(Record):
-    """A metric on the rows where ``column`` equals ``value``."""
-
-    column: str
-    value: str
-    metric: str
-    score: float
-    n: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationReport(Record):
-    """How a model did on rows it never saw."""
-
-    model_uri: str
-    dataset_uri: str
-    task: Literal["classification", "regression"]
-    metrics: dict[str, Metric]
-    slices: list[SliceMetric]
-    predictions_uri: str
-    """Parquet with ``target`` and ``score``, row for row as in the dataset."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateReason(Record):
-    """One check of the gate, with the numbers behind it."""
-
-    check: str
-    passed: bool
-    detail: str
-    n: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateVerdict(Record):
-    """Whether a challenger may take the champion's place.
-
-    ``keep_champion`` is not a failure: the challenger is sound, only not shown to be better.
-    """
-
-    outcome: Literal["promote", "keep_champion", "refused"]
-    challenger_uri: str
-    champion_uri: str | None
-    reasons: list[GateReason]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

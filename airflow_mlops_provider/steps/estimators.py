@@ -22,7 +22,6 @@ scikit-learn is imported late: a task whose step runs in another environment onl
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ import fsspec
 import yaml
 
 from airflow_mlops_provider.exceptions import ParameterError
+from airflow_mlops_provider.steps.importing import import_object
 
 if TYPE_CHECKING:
     from sklearn.compose import ColumnTransformer
@@ -85,20 +85,6 @@ def named_paths(description: Any) -> Iterator[str]:
         for value in description:
             if isinstance(value, Mapping | list):
                 yield from named_paths(value)
-
-
-def import_object(path: str, place: str = "estimator") -> Callable[..., Any]:
-    """Import the class or function that ``path`` names; ``place`` is where it was named."""
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ParameterError.of(
-            place, "train", "the import path of an estimator or a factory", path
-        ) from error
-    if not callable(found):
-        raise ParameterError.of(place, "train", "callable", path)
-    return found  # type: ignore[no-any-return]  # an imported name has no type
 
 
 def build_estimator(

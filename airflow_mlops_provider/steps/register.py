@@ -1,9 +1,4 @@
-"""The model registry: register once, find by alias, promote by compare-and-set.
-
-MLflow's aliases have no compare-and-set of their own. A promotion names the champion it was
-decided against, refuses when that is no longer the champion, and reads its own write back; two
-pipelines cannot both win silently.
-"""
+"""The model registry: register once, and find by alias."""
 
 from __future__ import annotations
 
@@ -19,7 +14,7 @@ from mlflow.protos.databricks_pb2 import (
     ErrorCode,
 )
 
-from airflow_mlops_provider.exceptions import ModelError, ParameterError, RegistryConflictError
+from airflow_mlops_provider.exceptions import ModelError, ParameterError
 from airflow_mlops_provider.records import EvaluationReport, ModelRef, ModelVersionRef
 from airflow_mlops_provider.steps.find_runs import quoted
 
@@ -108,7 +103,7 @@ def find_version(client: MlflowClient, name: str, alias: str) -> ModelVersionRef
     try:
         return _ref(client, name, client.get_model_version_by_alias(name, alias).version)
     except MlflowException as error:
-        if error.error_code in _ABSENT:
+        if is_absent(error):
             return None
         raise
 
@@ -127,7 +122,7 @@ def resolve_version(client: MlflowClient, model: str) -> ModelVersionRef | None:
     try:
         return _ref(client, name, version)
     except MlflowException as error:
-        if error.error_code in _ABSENT:
+        if is_absent(error):
             return None
         raise
 
@@ -171,50 +166,9 @@ def require_version(client: MlflowClient, model: str) -> ModelVersionRef:
     return version
 
 
-def promote_version(
-    client: MlflowClient, version: ModelVersionRef, *, expected_champion: str | None
-) -> ModelVersionRef:
-    """Make a version the champion, and the champion the ``previous``.
-
-    Args:
-        client: Of the registry.
-        version: Who becomes champion.
-        expected_champion: The champion's version number when the decision was taken; None if
-            there was none. Promoting the champion again changes nothing.
-
-    Raises:
-        ModelError: the registry has no such version.
-        RegistryConflictError: another version is champion by now, or won the race.
-    """
-    name = version.name
-    model_uri(client, f"models:/{name}/{version.version}", optional=False)
-    current = find_version(client, name, CHAMPION)
-    found = current.version if current else None
-    if found == version.version:
-        return _ref(client, name, version.version)
-    if found != expected_champion:
-        raise RegistryConflictError(
-            f"Expected version {expected_champion} of {name!r} to be champion, found {found}. "
-            "Another pipeline promoted meanwhile: evaluate against the new champion."
-        )
-    if found is not None:
-        client.set_registered_model_alias(name, PREVIOUS, found)
-    client.set_registered_model_alias(name, CHAMPION, version.version)
-    challenger = find_version(client, name, CHALLENGER)
-    if challenger and challenger.version == version.version:
-        client.delete_registered_model_alias(name, CHALLENGER)
-    return _confirmed(client, version)
-
-
-def _confirmed(client: MlflowClient, version: ModelVersionRef) -> ModelVersionRef:
-    winner = find_version(client, version.name, CHAMPION)
-    if winner is None or winner.version != version.version:
-        raise RegistryConflictError(
-            f"Version {version.version} of {version.name!r} was promoted, but "
-            f"{winner.version if winner else 'no version'} is champion now: a rival promotion "
-            "won. Run the delivery again."
-        )
-    return winner
+def is_absent(error: MlflowException) -> bool:
+    """Tell whether MLflow says that there is no such model, version or alias."""
+    return error.error_code in _ABSENT
 
 
 def _ensure_registered_model(client: MlflowClient, name: str) -> None:
@@ -232,7 +186,7 @@ def _require_model(client: MlflowClient, model: ModelRef) -> None:
     try:
         client.get_logged_model(model.model_id)
     except MlflowException as error:
-        if error.error_code not in _ABSENT:
+        if not is_absent(error):
             raise
         raise ModelError(
             f"MLflow has no model {model.model_uri}. Run the task that trained it again (clear it)."

@@ -25,11 +25,12 @@ from airflow_mlops_provider.records import (
     DatasetRef,
     Difference,
     EvaluationReport,
+    EvaluationSpec,
     PredictionComparison,
     ReproductionReport,
     TrainingSpec,
 )
-from airflow_mlops_provider.steps.evaluate import evaluate_model
+from airflow_mlops_provider.steps.evaluate.judge import measure_model
 from airflow_mlops_provider.steps.metadata import GIT_COMMIT
 from airflow_mlops_provider.steps.readable import readable
 from airflow_mlops_provider.steps.reproduce_compare import (
@@ -161,8 +162,8 @@ def _repeat(store: Store, room: Room, findings: _Findings, folder: str) -> None:
         )
         _compare_metrics(again, findings)
         _compare_predictions(before, again, spec, findings)
-        for report in evaluations_of(store, training, folder):
-            _evaluate_again(report, again, spec, room, run, findings)
+        for asked, report in evaluations_of(store, training, folder):
+            _evaluate_again(asked, report, again, room, findings)
     if findings.predictions and findings.predictions.differing:
         findings.deterministic = _is_deterministic(spec, again, room, training, folder)
 
@@ -233,11 +234,10 @@ def _compare_predictions(
 
 
 def _evaluate_again(
+    asked: EvaluationSpec,
     report: EvaluationReport,
     again: _Again,
-    spec: TrainingSpec,
     room: Room,
-    run: TaskRun,
     findings: _Findings,
 ) -> None:
     *_, name, file = report.dataset_uri.split("/")
@@ -255,17 +255,10 @@ def _evaluate_again(
                 found=dataset.file_hash,
             )
         )
-    found = evaluate_model(
-        again.path,
-        dataset,
-        target=spec.target,
-        workspace=again.path,
-        run=run,
-        task=report.task,
-    )
+    found = measure_model(again.model, replace(asked, dataset=dataset))
     before, now = (
-        {f"{metric} on {name}": each.metrics[metric].value for metric in each.metrics}
-        for each in (report, found)
+        {f"{metric} on {name}": each[metric].value for metric in each}
+        for each in (report.metrics, found)
     )
     findings.differences += metric_differences("evaluation", before, now)
     findings.checked += before

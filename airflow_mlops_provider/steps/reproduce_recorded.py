@@ -15,7 +15,7 @@ from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from airflow_mlops_provider.exceptions import ModelError, ParameterError
-from airflow_mlops_provider.records import EvaluationReport, TrainingSpec
+from airflow_mlops_provider.records import EvaluationReport, EvaluationSpec, TrainingSpec
 from airflow_mlops_provider.steps.find_runs import find_runs
 from airflow_mlops_provider.steps.metadata import (
     DAG_ID,
@@ -131,16 +131,19 @@ def find_training(store: Store, subject: str, folder: str) -> Training:
     return Training(run, pipeline, spec, model.model_uri, files, environment)
 
 
-def evaluations_of(store: Store, training: Training, folder: str) -> Iterator[EvaluationReport]:
-    """Yield the evaluations of the model in the same DAG run."""
+def evaluations_of(
+    store: Store, training: Training, folder: str
+) -> Iterator[tuple[EvaluationSpec, EvaluationReport]]:
+    """Yield the evaluations of the model in the same DAG run, and what they were asked for."""
     tags = training.run.data.tags
     identity = {name: tags[name] for name in (DAG_ID, RUN_ID) if name in tags}
     if not identity:
         return
     for run in find_runs(store.client, training.run.info.experiment_id, identity):
         payload = store.json(run, "records/EvaluationReport.json", folder)
-        if payload and payload["model_uri"] == training.model_uri:
-            yield EvaluationReport.from_xcom(payload)
+        asked = store.json(run, "records/EvaluationSpec.json", folder)
+        if payload and asked and payload["model_uri"] == training.model_uri:
+            yield EvaluationSpec.from_xcom(asked), EvaluationReport.from_xcom(payload)
 
 
 def _training_run(store: Store, subject: str, folder: str) -> tuple[Run, TrainingSpec]:

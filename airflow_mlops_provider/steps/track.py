@@ -7,10 +7,12 @@ and a task needs to be told nothing but who it is.
 from __future__ import annotations
 
 import logging
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -74,6 +76,13 @@ class TaskRun:
     def log_page(self, html: str, name: str) -> None:
         """Keep a page that MLflow shows as it is; ``name`` ends in ``.html``."""
         self.client.log_text(self.run_id, html, name)
+
+    def log_picture(self, png: bytes, name: str) -> None:
+        """Keep a picture; ``name`` ends in ``.png``."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, Path(name).name)
+            file.write_bytes(png)
+            self.client.log_artifact(self.run_id, str(file), str(Path(name).parent))
 
     def log_dataset(self, dataset: DatasetRef, context: str) -> None:
         """Tie the run to a dataset; ``context`` says what for (``snapshot``, ``training``...)."""

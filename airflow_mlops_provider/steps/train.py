@@ -22,10 +22,10 @@ from airflow_mlops_provider.steps.estimators import (
     build_estimator as build_estimator,
 )
 from airflow_mlops_provider.steps.estimators import (
-    import_object,
     named_paths,
 )
 from airflow_mlops_provider.steps.fit import TrainingRows, checked_weights, fit_model, iterations
+from airflow_mlops_provider.steps.importing import import_object
 from airflow_mlops_provider.steps.model_log import (
     log_code,
     log_model,

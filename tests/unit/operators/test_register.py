@@ -8,7 +8,6 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mlops_provider.operators.register import (
     GetModelVersionOperator,
-    PromoteModelOperator,
     RegisterModelOperator,
 )
 from airflow_mlops_provider.records import ModelRef, ModelVersionRef
@@ -76,13 +75,3 @@ def test_no_version_skips(context, run):
         pytest.raises(AirflowSkipException, match="delay@challenger"),
     ):
         operator.execute(context)
-
-
-@pytest.mark.parametrize(("expected", "version"), [(VERSION.to_xcom(), "2"), (None, None)])
-def test_promotion_names_the_champion_it_was_decided_against(context, run, expected, version):
-    operator = PromoteModelOperator(
-        task_id="t", model_version=VERSION.to_xcom(), expected_champion=expected
-    )
-    with patch(f"{STEPS}.promote_version", return_value=VERSION) as step:
-        assert operator.execute(context) == VERSION.to_xcom()
-    step.assert_called_once_with(run.client, VERSION, expected_champion=version)

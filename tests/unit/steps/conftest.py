@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.tree import DecisionTreeClassifier
 
 from airflow_mlops_provider.steps.snapshot import write_dataset
 from airflow_mlops_provider.steps.track import experiment_id, start_pipeline_run, task_run
+from tests.training import train
 
 PIPELINE = {"airflow.dag_id": "a_dag", "airflow.run_id": "run's 1"}
 
@@ -63,3 +67,16 @@ def dataset(tmp_path):
 @pytest.fixture
 def holdout(tmp_path):
     return write_dataset(frame_of(1_000, seed=1), "holdout", str(tmp_path), "test")
+
+
+@pytest.fixture
+def name(request):
+    """A name in the registry that no other test uses, with what needs care in a search."""
+    return re.sub(r"\W+", " ", request.node.name) + "'s model"
+
+
+@pytest.fixture
+def models(run, dataset):
+    """Three models that nobody registered yet."""
+    arguments = {"run": run, "features": ["hour"], "target": "late"}
+    return [train(dataset, DecisionTreeClassifier, **arguments) for _ in range(3)]
