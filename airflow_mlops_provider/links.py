@@ -52,6 +52,13 @@ class DriftReportLink(_PushedLink):
     xcom_key = "drift_report_url"
 
 
+class BehaviourLink(_PushedLink):
+    """Opens the page about the behavioural tests of a model."""
+
+    name = "Behaviour"
+    xcom_key = "behaviour_url"
+
+
 def mlflow_run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str | None:
     """Return the page of a run, or None if the store at ``tracking_uri`` has no pages."""
     if not tracking_uri.startswith(("http://", "https://")):
