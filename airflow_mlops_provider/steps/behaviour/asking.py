@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 100_000
 """Rows that are predicted at once."""
 _MAX_SPLITS = 200
+_MAX_IN_VAIN = 64
 _MAX_MESSAGE = 200
 
 
@@ -75,8 +76,8 @@ def signature_names(model: Any) -> list[str]:
 def ask(model: Any, frame: pd.DataFrame, of: int | None = None) -> Answers:
     """Return the model's answers to the rows of ``frame``.
 
-    If it raises, the rows are asked again in halves, up to 200 times; what it still refuses then
-    has no answer.
+    If it raises, the rows are asked again in halves, up to 200 times, or 64 if it answers none of
+    them; what it still refuses then has no answer.
 
     Raises:
         ModelError: it does not answer with as many numbers as ``of`` needs.
@@ -95,7 +96,7 @@ def ask(model: Any, frame: pd.DataFrame, of: int | None = None) -> Answers:
         except ServiceError:
             raise
         except Exception as error:  # noqa: BLE001 - a model is foreign code and may raise anything
-            if stop - start > 1 and splits < _MAX_SPLITS:
+            if stop - start > 1 and splits < (_MAX_SPLITS if found else _MAX_IN_VAIN):
                 middle = (start + stop) // 2
                 pieces += [(start, middle), (middle, stop)]
                 splits += 1

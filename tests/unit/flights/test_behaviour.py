@@ -37,7 +37,9 @@ def flights(landed):
     for uri, by in zip(build_feature_sources(landed), keys, strict=True):
         view = pd.read_parquet(uri).sort_values(TIME).astype({TIME: "datetime64[us, UTC]"})
         rows = pd.merge_asof(rows, view, on=TIME, by=by)
-    return rows[[*FEATURES, TARGET]]
+    return rows[[*FEATURES, TARGET]].astype(
+        dict.fromkeys(["distance", "dep_hour", "day_of_week"], float)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def model(flights, tmp_path_factory):
     mlflow.sklearn.save_model(
         fitted,
         path,
-        signature=infer_signature(rows.astype({"distance": float}), np.zeros((1, 2))),
+        signature=infer_signature(rows, np.zeros((1, 2))),
         pyfunc_predict_fn="predict_proba",
         serialization_format="cloudpickle",
         pip_requirements=[],
