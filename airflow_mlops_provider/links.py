@@ -68,6 +68,13 @@ class NotebookLink(_PushedLink):
     xcom_key = "notebook_url"
 
 
+class BehaviourLink(_PushedLink):
+    """Opens the page about the behavioural tests of a model."""
+
+    name = "Behaviour"
+    xcom_key = "behaviour_url"
+
+
 def artifact_url(run_url: str, path: str) -> str:
     """Return the page of a run's artifact."""
     return f"{run_url}/artifacts/{path}"

@@ -10,6 +10,11 @@ from airflow_mlops_provider.records.base import (
     Metric,
     Record,
 )
+from airflow_mlops_provider.records.behaviour import (
+    BehaviourReport,
+    BehaviourResult,
+    Counterexample,
+)
 from airflow_mlops_provider.records.data import (
     DatasetRef,
     DriftReport,
@@ -63,6 +68,9 @@ from airflow_mlops_provider.records.runs import (
 )
 
 __all__ = [
+    "BehaviourReport",
+    "BehaviourResult",
+    "Counterexample",
     "DatasetRef",
     "DatasetUse",
     "Difference",

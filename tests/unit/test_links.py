@@ -2,9 +2,11 @@ import pytest
 
 from airflow_mlops_provider.links import (
     MLFLOW_RUN_KEY,
+    BehaviourLink,
     DataCardLink,
     DataDocsLink,
     DriftReportLink,
+    EvaluationLink,
     MlflowRunLink,
     NotebookLink,
     artifact_url,
@@ -31,7 +33,16 @@ def test_the_page_of_an_artifact():
 
 
 def test_each_button_has_a_name_and_a_place_of_its_own():
-    links = [MlflowRunLink(), DataCardLink(), DataDocsLink(), DriftReportLink(), NotebookLink()]
+    kinds = (
+        MlflowRunLink,
+        DataCardLink,
+        DataDocsLink,
+        DriftReportLink,
+        NotebookLink,
+        BehaviourLink,
+        EvaluationLink,
+    )
+    links = [kind() for kind in kinds]
     assert len({link.name for link in links}) == len({link.xcom_key for link in links}) == 5
 
 
