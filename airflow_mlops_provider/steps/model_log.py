@@ -137,11 +137,16 @@ def _save(model: Any, path: str, **options: Any) -> None:
 
 @contextmanager
 def _logged_model(run: TaskRun) -> Iterator[LoggedModel]:
-    """Give a new logged model of ``run``: READY after the block, FAILED after an exception."""
-    _forget_models(run)
-    params = run.client.get_run(run.run_id).data.params
+    """Give a new logged model of ``run``: READY after the block, FAILED after an exception.
+
+    What an earlier process logged to this same run before it died is deleted.
+    """
+    found = run.client.get_run(run.run_id)
+    for left in found.outputs.model_outputs if found.outputs else []:
+        with suppress(MlflowException):  # deleted already
+            run.client.delete_logged_model(left.model_id)
     logged = run.client.create_logged_model(
-        run.experiment_id, "model", source_run_id=run.run_id, params=params
+        run.experiment_id, "model", source_run_id=run.run_id, params=found.data.params
     )
     run.client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, 0)])
     try:
@@ -151,14 +156,6 @@ def _logged_model(run: TaskRun) -> Iterator[LoggedModel]:
             run.client.finalize_logged_model(logged.model_id, "FAILED")
         raise
     run.client.finalize_logged_model(logged.model_id, "READY")
-
-
-def _forget_models(run: TaskRun) -> None:
-    """Delete what an earlier process logged to this same run before it died."""
-    outputs = run.client.get_run(run.run_id).outputs
-    for output in outputs.model_outputs if outputs else []:
-        with suppress(MlflowException):  # deleted already
-            run.client.delete_logged_model(output.model_id)
 
 
 def _options(model: Any, sample: pd.DataFrame, spec: TrainingSpec) -> dict[str, Any]:

@@ -18,12 +18,8 @@ import pandas as pd
 
 from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError
 from airflow_mlops_provider.records import DatasetRef, ModelRef, TrainingSpec
-from airflow_mlops_provider.steps.estimators import (
-    build_estimator as build_estimator,
-)
-from airflow_mlops_provider.steps.estimators import (
-    named_paths,
-)
+from airflow_mlops_provider.steps.estimators import build_estimator as build_estimator
+from airflow_mlops_provider.steps.estimators import named_paths
 from airflow_mlops_provider.steps.fit import TrainingRows, checked_weights, fit_model, iterations
 from airflow_mlops_provider.steps.importing import import_object
 from airflow_mlops_provider.steps.model_log import (
