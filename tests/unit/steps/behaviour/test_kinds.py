@@ -185,7 +185,7 @@ def test_what_a_model_raised_stands_in_the_counterexample(tried):
 
 
 def test_a_model_that_refuses_much_is_not_asked_for_ever(tried, monkeypatch):
-    monkeypatch.setattr(asking, "_MAX_SPLITS", 10)
+    monkeypatch.setattr(asking, "_MAX_IN_VAIN", 10)
     result = tried(lambda frame: 1 / 0, rows_of(1_000), kind="missing")
     assert result.failures == 1_000
     assert len(tried.calls) < 100
