@@ -9,7 +9,12 @@ from airflow.sdk import SkipMixin
 
 from airflow_mlops_provider.exceptions import GateRefusedError
 from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good
-from airflow_mlops_provider.records import EvaluationReport, UnusableModel, ValidationReport
+from airflow_mlops_provider.records import (
+    BehaviourReport,
+    EvaluationReport,
+    UnusableModel,
+    ValidationReport,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -36,6 +41,8 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
         slice_floor: The worst value allowed in any slice, of the metric that slices show.
         confidence: Of the two-sided interval of the difference.
         data: ``ValidationReport`` or a list of them: a skewed schema refuses the challenger.
+        behaviour: ``BehaviourReport`` or a list of them: a critical test that did not pass
+            refuses the challenger.
         replace_unusable_champion: Whether a champion that cannot be judged any more (an
             ``UnusableModel``) may be replaced on the floors alone; else the gate refuses, and a
             person has to look.
@@ -52,6 +59,7 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
         "slice_floor",
         "confidence",
         "data",
+        "behaviour",
         "replace_unusable_champion",
     )
 
@@ -67,6 +75,7 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
         slice_floor: float | None = None,
         confidence: float = 0.95,
         data: Any = (),
+        behaviour: Any = (),
         replace_unusable_champion: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -80,6 +89,7 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
         self.slice_floor = slice_floor
         self.confidence = confidence
         self.data = data
+        self.behaviour = behaviour
         self.replace_unusable_champion = replace_unusable_champion
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -126,10 +136,18 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
 
     def evidence(self) -> list[GateReason]:
         """Return what other checks found."""
-        from airflow_mlops_provider.steps.gate import data_evidence
+        from airflow_mlops_provider.steps.gate import behaviour_evidence, data_evidence
 
-        reports = [self.data] if isinstance(self.data, Mapping) else self.data
-        return [data_evidence(ValidationReport.from_xcom(report)) for report in reports]
+        data = [ValidationReport.from_xcom(report) for report in _listed(self.data)]
+        behaviour = [BehaviourReport.from_xcom(report) for report in _listed(self.behaviour)]
+        return [
+            *map(data_evidence, data),
+            *(reason for report in behaviour for reason in behaviour_evidence(report)),
+        ]
+
+
+def _listed(reports: Any) -> Sequence[Any]:
+    return [reports] if isinstance(reports, Mapping) else reports or ()
 
 
 def _judged(champion: Any) -> EvaluationReport | UnusableModel | None:

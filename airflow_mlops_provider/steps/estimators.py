@@ -25,11 +25,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import fsspec
-import yaml
-
 from airflow_mlops_provider.exceptions import ParameterError
 from airflow_mlops_provider.steps.importing import import_object
+from airflow_mlops_provider.steps.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from sklearn.compose import ColumnTransformer
@@ -59,7 +57,10 @@ def describe(estimator: Any) -> Description:
     if isinstance(estimator, Mapping):
         return dict(estimator)
     if isinstance(estimator, str) and estimator.endswith((".yaml", ".yml")):
-        return _read(estimator)
+        found = read_yaml(estimator, "estimator", "train")
+        if not isinstance(found, dict):
+            raise ParameterError.of("estimator", "train", f"a mapping in {estimator}", found)
+        return found
     return import_path(estimator)
 
 
@@ -137,19 +138,6 @@ def _set_seed(model: Any, seed: int) -> None:
             if value is None and name.rpartition("__")[2] == "random_state"
         ]
         model.set_params(**dict.fromkeys(unset, seed))
-
-
-def _read(path: str) -> dict[str, Any]:
-    try:
-        with fsspec.open(path, "rt", encoding="utf-8") as file:
-            found = yaml.safe_load(file)
-    except FileNotFoundError as error:
-        raise ParameterError.of("estimator", "train", "an existing file", path) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParameterError(f"The estimator {path} is not YAML: {error}. Correct it.") from error
-    if not isinstance(found, dict):
-        raise ParameterError.of("estimator", "train", f"a mapping in {path}", found)
-    return found
 
 
 def _called(

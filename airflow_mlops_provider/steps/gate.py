@@ -14,6 +14,7 @@ import numpy as np
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.records import (
+    BehaviourReport,
     EvaluationReport,
     Fairness,
     GateReason,
@@ -98,6 +99,20 @@ def data_evidence(report: ValidationReport) -> GateReason:
         detail=f"{report.outcome}: {broken} of {report.n_expectations} expectations did not hold",
         n=report.n_expectations,
     )
+
+
+def behaviour_evidence(report: BehaviourReport) -> list[GateReason]:
+    """Return what the gate makes of behavioural tests: each critical one has to have passed."""
+    return [
+        GateReason(
+            check=f"behaviour:{test.name}",
+            passed=test.outcome == "passed",
+            detail=f"{test.outcome}: {test.detail}",
+            n=test.n,
+        )
+        for test in report.tests
+        if test.severity == "critical"
+    ]
 
 
 def _outcome(hard: Sequence[GateReason], reasons: Sequence[GateReason]) -> Outcome:

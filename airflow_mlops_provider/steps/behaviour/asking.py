@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from airflow_mlops_provider.exceptions import ModelError, ServiceError
-from airflow_mlops_provider.steps.evaluate import predict_score
+from airflow_mlops_provider.steps.evaluate import predict_answers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,21 +58,6 @@ def unknown(n: int) -> Answers:
     return Answers(np.full((n, 1), np.nan))
 
 
-def signature_names(model: Any) -> list[str]:
-    """Return the columns of a model's signature.
-
-    Raises:
-        ModelError: it has none, or they have no names.
-    """
-    schema = model.metadata.get_input_schema()
-    if schema is None or not schema.has_input_names():
-        raise ModelError(
-            f"Expected a signature with named columns, got {schema}. Log the model with "
-            "`signature=infer_signature(...)`."
-        )
-    return [str(name) for name in schema.input_names()]
-
-
 def ask(model: Any, frame: pd.DataFrame, of: int | None = None) -> Answers:
     """Return the model's answers to the rows of ``frame``.
 
@@ -92,7 +77,7 @@ def ask(model: Any, frame: pd.DataFrame, of: int | None = None) -> Answers:
     while pieces:
         start, stop = pieces.popleft()
         try:
-            answers = predict_score(model, frame.iloc[start:stop])
+            answers = predict_answers(model, frame.iloc[start:stop])
         except ServiceError:
             raise
         except Exception as error:  # noqa: BLE001 - a model is foreign code and may raise anything

@@ -12,11 +12,10 @@ from scipy.stats import binomtest
 from airflow_mlops_provider.exceptions import DataError, ServiceError
 from airflow_mlops_provider.records import BehaviourReport, BehaviourResult, DatasetRef
 from airflow_mlops_provider.steps.behaviour import declared as kinds
-from airflow_mlops_provider.steps.behaviour.asking import signature_names
 from airflow_mlops_provider.steps.behaviour.plans import Subject, run
 from airflow_mlops_provider.steps.behaviour.sampling import sample
 from airflow_mlops_provider.steps.behaviour.suite import load_suite
-from airflow_mlops_provider.steps.evaluate import load_model
+from airflow_mlops_provider.steps.evaluate import load_model, signature_names
 from airflow_mlops_provider.workspace import join, store_by_content, write_bytes
 
 if TYPE_CHECKING:

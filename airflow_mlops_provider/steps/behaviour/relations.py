@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.steps.behaviour.asking import Answers
-from airflow_mlops_provider.steps.behaviour.functions import import_function
+from airflow_mlops_provider.steps.importing import import_object
 
 Slack = NDArray[np.float64]
 Relation = Callable[[Answers, Answers], Slack]
@@ -48,7 +48,7 @@ def relation(declared: Any, *, tolerance: float = 0.0, threshold: float = 0.5) -
             slack(before.score, after.score, tolerance), before, after
         )
     if isinstance(declared, str) and "." in declared:
-        return _of_function(import_function(declared, "relation"))
+        return _of_function(import_object(declared, "relation", "a behavioural test"))
     raise ParameterError.of(
         "relation",
         "a behavioural test",

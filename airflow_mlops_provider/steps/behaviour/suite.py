@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-import fsspec
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_mlops_provider.exceptions import ParameterError
@@ -17,6 +15,7 @@ from airflow_mlops_provider.steps.behaviour import declared as kinds
 from airflow_mlops_provider.steps.behaviour.box import axes
 from airflow_mlops_provider.steps.behaviour.relations import relation
 from airflow_mlops_provider.steps.behaviour.transformations import transformation
+from airflow_mlops_provider.steps.yaml_files import read_yaml
 
 _EXPECTED = ({"class"}, {"low"}, {"high"}, {"low", "high"})
 
@@ -48,22 +47,10 @@ def load_suite(suite: Any) -> BehaviourSuite:
 
 def _named(suite: Any, name: str) -> BehaviourSuite:
     if isinstance(suite, str | os.PathLike):
-        return _plain(_read(os.fspath(suite)), os.fspath(suite))
+        return _plain(read_yaml(os.fspath(suite), "tests", "load_suite"), os.fspath(suite))
     if isinstance(suite, Sequence):
         return _plain({"tests": list(suite)}, name)
     return _plain(suite, name)
-
-
-def _read(path: str) -> Any:
-    try:
-        with fsspec.open(path, "rt", encoding="utf-8") as file:
-            return yaml.safe_load(file)
-    except FileNotFoundError as error:
-        raise ParameterError.of("tests", "load_suite", "an existing file", path) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParameterError(
-            f"The suite {path} is neither YAML nor JSON: {error}. Correct it, or name another file."
-        ) from error
 
 
 def _plain(suite: Any, name: str) -> BehaviourSuite:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.steps.behaviour.functions import import_function
+from airflow_mlops_provider.steps.importing import import_object
 
 Transformation = Callable[[pd.DataFrame, np.random.Generator], pd.DataFrame]
 """Gives a new frame of as many rows, and leaves the one it was given as it is."""
@@ -218,7 +218,7 @@ def _present(frame: pd.DataFrame, names: Names) -> list[str]:
 def _imported(path: str) -> Callable[..., Any]:
     if "." not in path:
         raise _refused(path)
-    return import_function(path, "transform")
+    return import_object(path, "transform", "a behavioural test")
 
 
 def _refused(declared: Any) -> ParameterError:

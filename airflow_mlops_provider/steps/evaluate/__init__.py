@@ -5,6 +5,11 @@
 read of it.
 """
 
-from airflow_mlops_provider.steps.evaluate.answers import load_model, predict_score
+from airflow_mlops_provider.steps.evaluate.answers import (
+    load_model,
+    predict_answers,
+    predict_score,
+    signature_names,
+)
 
-__all__ = ["load_model", "predict_score"]
+__all__ = ["load_model", "predict_answers", "predict_score", "signature_names"]

@@ -10,6 +10,7 @@ import mlflow
 import numpy as np
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE, ErrorCode
+from mlflow.types import DataType
 
 from airflow_mlops_provider.exceptions import MlflowUnavailableError, ModelError
 
@@ -83,9 +84,7 @@ def predict_answers(model: Any, frame: pd.DataFrame) -> NDArray[np.float64]:
             f"Expected columns {missing} for the model, got {sorted(frame.columns)}. Give it the "
             "features it was trained on."
         )
-    inputs = frame[names]
-    numbers = inputs.select_dtypes(include=["integer", "bool"]).columns
-    output = np.asarray(model.predict(inputs.astype(dict.fromkeys(numbers, float))), dtype=float)
+    output = np.asarray(model.predict(_typed(model, frame[names])), dtype=float)
     if output.ndim not in (1, 2) or output.shape[0] != len(frame):
         raise ModelError(f"Expected {len(frame)} predictions, got an output of {output.shape}.")
     if not np.isfinite(output).all():
@@ -97,6 +96,15 @@ def predict_answers(model: Any, frame: pd.DataFrame) -> NDArray[np.float64]:
     if output.ndim == 2 and output.shape[1] <= 2:
         return np.asarray(output[:, -1])
     return output
+
+
+def _typed(model: Any, inputs: pd.DataFrame) -> pd.DataFrame:
+    """Turn whole numbers into the floats that a signature asks for; MLflow does not."""
+    schema = model.metadata.get_input_schema()
+    kinds = dict(zip(schema.input_names(), schema.input_types(), strict=True))
+    whole = inputs.select_dtypes(include=["integer", "bool"]).columns
+    floats = [name for name in whole if kinds[name] in (DataType.double, DataType.float)]
+    return inputs.astype(dict.fromkeys(floats, float))
 
 
 def signature_names(model: Any) -> list[str]:

@@ -101,7 +101,7 @@ def test_known_rows_are_tried_with_whatever_they_leave_out(tried, inputs, expect
 @pytest.fixture
 def all_classes(monkeypatch):
     """The model's answers as they are, shape (n, k)."""
-    monkeypatch.setattr(asking, "predict_score", lambda model, frame: model.predict(frame))
+    monkeypatch.setattr(asking, "predict_answers", lambda model, frame: model.predict(frame))
 
 
 @pytest.mark.usefixtures("all_classes")
