@@ -45,6 +45,7 @@ class FeastMaterializeOperator(FeastOperator):
         "overlap",
         "chunk",
     )
+    _at_work = False
 
     def __init__(
         self,
@@ -62,7 +63,6 @@ class FeastMaterializeOperator(FeastOperator):
         self.feature_views = feature_views
         self.overlap = overlap
         self.chunk = chunk
-        self._at_work = False
 
     def execute(self, context: Context) -> list[str]:
         """Materialize view by view and piece by piece."""

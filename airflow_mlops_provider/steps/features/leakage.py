@@ -70,7 +70,7 @@ def _is_raw(view: Any) -> bool:
 
 def _require_known_then(store: FeatureStore, asked: AskedView, sample: pa.Table) -> None:
     keys = [*asked.keys.values()]
-    moments = sample[TIME_COLUMN].cast(_MOMENT)
+    moments = sample[TIME_COLUMN].cast(_MOMENT, safe=False)
     numbered = sample.select([*keys, *asked.features]).append_column(TIME_COLUMN, moments)
     numbered = numbered.append_column(_ROW, pa.array(range(sample.num_rows)))
     rows = numbered.to_pandas()
