@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -220,7 +221,7 @@ def give_back(run_id):
     with create_session() as session:
         lost = session.query(TaskInstance).filter_by(run_id=run_id, state="running")
         for each in lost:
-            each.state = "up_for_retry"
+            each.state, each.end_date = "up_for_retry", datetime.now(UTC)
 
 
 # --- the steps alone, in processes that die
@@ -249,7 +250,8 @@ def test_rivals_agree_on_one_pipeline_run_and_do_not_mix_two(process, client, ex
     for each in rivals:
         each.stdin.write(f"{at}\n")
         each.stdin.flush()
-    first, second = (json.loads(each.communicate(timeout=SECONDS)[0]) for each in rivals)
+    told = [each.communicate(timeout=SECONDS)[0].splitlines() for each in rivals]
+    first, second = (json.loads(lines[-1]) for lines in told)
     assert first == second
     for run_id, agreed in zip(run_ids, first, strict=True):
         (run,) = find_runs(client, experiment, {"airflow.run_id": run_id})
