@@ -69,3 +69,14 @@ def test_credentials_become_a_header(credentials, headers):
     assert provider.in_context() is bool(headers)
     set_authorization(None, None, None)
     assert not provider.in_context()
+
+
+def test_credentials_for_another_process_are_the_variables_that_mlflow_reads(monkeypatch):
+    login = {"conn_type": "mlflow", "host": "m", "login": "ada", "password": "s3cret"}
+    monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_DEFAULT", json.dumps(login))
+    assert MlflowHook().environment == {
+        "MLFLOW_TRACKING_USERNAME": "ada",
+        "MLFLOW_TRACKING_PASSWORD": "s3cret",
+    }
+    monkeypatch.delenv("AIRFLOW_CONN_MLFLOW_DEFAULT")
+    assert MlflowHook().environment == {}
