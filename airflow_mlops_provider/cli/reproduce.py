@@ -60,6 +60,7 @@ def _reproduce(options: argparse.Namespace) -> ReproductionReport:
     from airflow_mlops_provider.steps.reproduce import Room, reproduce_run
     from airflow_mlops_provider.steps.reproduce_recorded import Store
 
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     if options.dags_folder:
         sys.path.insert(0, os.path.abspath(options.dags_folder))
     uri = _tracking_uri(options)

@@ -302,7 +302,6 @@ def _usable(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise ModelError(
-            f"Cannot {what} a model of other versions of its libraries, or of code that is not "
-            f"here: {type(error).__name__}: {error}. Use the environment that was recorded, or "
-            "give the folder of the code."
+            f"Cannot {what} the recorded model: {type(error).__name__}: {str(error).rstrip('.')}. "
+            "Use the versions of its libraries that were recorded, or give the folder of its code."
         ) from error
