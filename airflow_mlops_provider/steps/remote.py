@@ -204,7 +204,8 @@ def _end_with_parent() -> None:
     """Kill this process and its children when whoever holds our standard input is gone."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1):  # not sys.stdin: its lock would crash the interpreter's end
+            pass
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=wait, daemon=True).start()

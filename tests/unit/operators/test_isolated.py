@@ -169,6 +169,7 @@ def test_records_go_there_and_come_back_and_output_is_passed_on(call, said, data
     assert (run.records, run.datasets) == ([dataset], [(dataset, "p")])
     assert "printed" in said
     assert "INFO a.step: logged" in said
+    assert not any("Fatal" in line for line in said)
 
 
 @pytest.mark.parametrize("name", ["DataError", "SchemaSkewError", "MlflowUnavailableError"])
