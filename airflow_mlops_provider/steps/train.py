@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,7 @@ import pandas as pd
 
 from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError
 from airflow_mlops_provider.records import DatasetRef, ModelRef, TrainingSpec
-from airflow_mlops_provider.steps.estimators import build_estimator as build_estimator
-from airflow_mlops_provider.steps.estimators import named_paths
+from airflow_mlops_provider.steps.estimators import build_estimator, named_paths
 from airflow_mlops_provider.steps.fit import TrainingRows, checked_weights, fit_model, iterations
 from airflow_mlops_provider.steps.importing import import_object
 from airflow_mlops_provider.steps.model_log import (
@@ -128,15 +127,6 @@ def model_ref(
         metrics=dict(metrics or {}),
         train_hash=DatasetRef.from_xcom(dataset).logical_hash,
     )
-
-
-def labelled_rows(
-    dataset: DatasetRef, features: Sequence[str], target: str
-) -> tuple[pd.DataFrame, pd.Series[Any]]:
-    """Return the features, shape (n, k), and the target, shape (n,), of the labelled rows."""
-    spec = TrainingSpec(dataset=dataset, estimator="", features=list(features), target=target)
-    rows = read_rows(spec)
-    return rows.features, rows.target
 
 
 def read_rows(spec: TrainingSpec) -> TrainingRows:

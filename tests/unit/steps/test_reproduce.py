@@ -14,14 +14,13 @@ import pytest
 from airflow_mlops_provider.cli import main
 from airflow_mlops_provider.exceptions import ModelError, ParameterError
 from airflow_mlops_provider.records import TrainingSpec
-from airflow_mlops_provider.steps.evaluate import evaluate_model
 from airflow_mlops_provider.steps.register import register_model
 from airflow_mlops_provider.steps.reproduce import REPRODUCES, Room, reproduce_run
 from airflow_mlops_provider.steps.reproduce_compare import compare_predictions
 from airflow_mlops_provider.steps.reproduce_recorded import Store
 from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
 from airflow_mlops_provider.steps.track import experiment_id, start_pipeline_run, task_run
-from tests.training import train
+from tests.training import evaluate, train
 from tests.unit.steps.conftest import frame_of
 
 FOREST = "sklearn.ensemble.RandomForestClassifier"
@@ -49,9 +48,7 @@ def trained(client, experiment, pipeline, dataset, holdout, tmp_path):
         with task_run(client, experiment, tags, {"airflow.task_id": "train"}, "train") as run:
             model = train(dataset, estimator, run=run, **{**GIVEN, **changes})
         with task_run(client, experiment, tags, {"airflow.task_id": "judge"}, "judge") as run:
-            report = evaluate_model(
-                model.model_uri, holdout, target="late", workspace=str(tmp_path), run=run
-            )
+            report = evaluate(model.model_uri, holdout, workspace=str(tmp_path), run=run)
             run.log_record(report)
         return model
 

@@ -19,12 +19,11 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError, PermanentError
 from airflow_mlops_provider.records import EarlyStopping, ModelRef, TrainingSpec
-from airflow_mlops_provider.steps.evaluate import evaluate_model
 from airflow_mlops_provider.steps.model_log import CODE_TAG, requirements
 from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
 from airflow_mlops_provider.steps.track import TaskRun
 from airflow_mlops_provider.steps.train import model_ref, train_model
-from tests.training import spec_of, train
+from tests.training import evaluate, spec_of, train
 from tests.unit.steps.conftest import frame_of
 
 FEATURES = ["hour", "origin"]
@@ -119,7 +118,7 @@ def test_categories_are_learned_as_such_and_served_as_text(run, dataset, holdout
     )
     inputs = mlflow.models.get_model_info(model.model_uri).signature.inputs
     assert [str(each.type) for each in inputs] == ["DataType.double", "DataType.string"]
-    report = evaluate_model(model.model_uri, holdout, target="late", workspace=workspace, run=run)
+    report = evaluate(model.model_uri, holdout, workspace=workspace, run=run)
     assert report.metrics["auc"].value > 0.7
 
 
@@ -354,7 +353,7 @@ def test_a_model_of_another_flavour_is_evaluated_like_any(run, dataset, holdout,
     assert ModelRef.from_xcom(model.to_xcom()) == model
     assert (model.features, model.run_id) == (["hour"], run.run_id)
     assert model.train_hash == dataset.logical_hash
-    report = evaluate_model(model.model_uri, holdout, target="late", workspace=workspace, run=run)
+    report = evaluate(model.model_uri, holdout, workspace=workspace, run=run)
     assert report.metrics["auc"].value == 0.5
 
 
