@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.models import infer_signature
 
 from airflow_mlops_provider.steps.behaviour.check import _result
 from airflow_mlops_provider.steps.behaviour.plans import Subject
@@ -16,15 +17,19 @@ from airflow_mlops_provider.steps.behaviour.suite import load_suite
 class Model:
     """What pyfunc promises: a signature, and ``predict``."""
 
-    def __init__(self, function, features):
+    def __init__(self, function, data):
         self.function = function
         self.calls = []
-        schema = SimpleNamespace(input_names=lambda: features, has_input_names=lambda: True)
+        schema = infer_signature(data.astype(dict.fromkeys(numeric(data), float))).inputs
         self.metadata = SimpleNamespace(get_input_schema=lambda: schema)
 
     def predict(self, frame):
         self.calls.append(len(frame))
         return self.function(frame)
+
+
+def numeric(data):
+    return data.select_dtypes("number").columns
 
 
 def rows_of(n=50, seed=0):
@@ -46,7 +51,7 @@ def tried():
     def run(function, data=None, **test):
         data = rows_of() if data is None else data
         (declared,) = load_suite([{"name": "t", **test}]).tests
-        model = Model(function, list(data.columns))
+        model = Model(function, data)
         run.calls = model.calls
         return _result(declared, Subject(model, "models:/m/1", "dataset", data, 0))
 

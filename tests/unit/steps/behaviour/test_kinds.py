@@ -98,13 +98,8 @@ def test_known_rows_are_tried_with_whatever_they_leave_out(tried, inputs, expect
     assert result.rate_high is None
 
 
-@pytest.fixture
-def all_classes(monkeypatch):
-    """The model's answers as they are, shape (n, k)."""
-    monkeypatch.setattr(asking, "predict_answers", lambda model, frame: model.predict(frame))
 
 
-@pytest.mark.usefixtures("all_classes")
 @pytest.mark.parametrize(("of", "outcome"), [(0, "passed"), (None, "failed"), (-1, "failed")])
 def test_of_several_classes_the_last_counts_or_the_one_declared(tried, of, outcome):
     data = pd.DataFrame({"x": [-1.0, 0.0, 1.0]})
@@ -113,7 +108,6 @@ def test_of_several_classes_the_last_counts_or_the_one_declared(tried, of, outco
     assert result.outcome == outcome
 
 
-@pytest.mark.usefixtures("all_classes")
 def test_the_likeliest_of_several_classes_is_the_decision(tried):
     data = pd.DataFrame({"x": np.linspace(-2, 2, 40)})
     given = [{"inputs": {"x": x}, "expected": {"class": k}} for x, k in ((-2, 0), (0, 1), (2, 2))]
