@@ -121,10 +121,11 @@ def _search(candidate: Candidate, problem: Problem, search: SearchSpec) -> Any:
 
 def _trials(results: Mapping[str, Any], n_folds: int, error: str | None) -> list[Trial]:
     """Return a row for each candidate, of the last and largest sample that it was fitted on."""
-    rungs = results.get("iter", np.zeros(len(results["params"]), int))
-    rows: dict[str, int] = {}
-    for row, params in enumerate(results["params"]):
-        rows[repr(sorted(params.items()))] = row
+    all_params = results["params"]
+    rungs = results.get("iter", np.zeros(len(all_params), int))
+    rows: dict[Any, int] = {}
+    for row, params in enumerate(all_params):  # only a halving search fits a candidate again
+        rows[repr(sorted(params.items())) if "iter" in results else row] = row
     return [
         _trial(number, results, row, n_folds, error, dropped=rungs[row] < max(rungs))
         for number, row in enumerate(rows.values())

@@ -105,6 +105,12 @@ def test_every_method_searches_every_kind_of_range(client, run, dataset, method,
         assert row["seconds"] > 0
 
 
+def test_a_random_search_keeps_what_it_drew_twice(client, run, dataset):
+    space = {"max_depth": {"type": "int", "low": 1, "high": 2}}
+    tune(dataset, run, method="random", space=space, n_trials=5)
+    assert len(table(client, run)) == 5
+
+
 @pytest.mark.parametrize("method", ["optuna", "grid"])
 def test_each_trial_is_a_run_nested_in_the_task(client, run, dataset, method):
     tune(dataset, run, method=method)
