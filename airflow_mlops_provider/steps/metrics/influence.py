@@ -9,7 +9,7 @@ here with one sort (Sun and Xu 2014).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +40,8 @@ class Estimate:
     bounds: tuple[float, float] = REAL
     influence: Floats | None = None
     """Shape (rows of the sample,), mean zero; None where only the figure is needed."""
+    trials: int | None = None
+    """How many rows could have gone the other way, if not all."""
 
     def minus(self, other: Estimate) -> Estimate:
         """Return the difference to another model's figure on the same rows."""
@@ -63,7 +65,8 @@ class Estimate:
             low, high = self.value - half, self.value + half
             return max(low, self.bounds[0]), min(high, self.bounds[1])
         if not 0 < self.value < 1:  # no row went the other way: the normal law says nothing
-            exact = binomtest(round(self.value * self.n), self.n)
+            trials = self.n if self.trials is None else self.trials
+            exact = binomtest(round(self.value * trials), trials)
             interval = exact.proportion_ci(confidence, method="wilson")
             return float(interval.low), float(interval.high)
         half = z * float(np.sqrt(self.variance)) / (self.value * (1 - self.value))
@@ -110,8 +113,8 @@ def area_under_roc(positive: NDArray[np.bool_], score: Floats) -> Estimate:
     rate = n_hits / len(score)
     spread = np.where(positive, (below[group] - area) / rate, (above[group] - area) / (1 - rate))
     rarer = int(min(n_hits, n_misses))
-    found = estimate(area, spread, rarer if area in UNIT else len(score), UNIT)
-    return found if rarer > 1 else Estimate(area, np.inf, len(score), UNIT, spread)
+    found = estimate(area, spread, bounds=UNIT)
+    return replace(found, trials=rarer, variance=found.variance if rarer > 1 else np.inf)
 
 
 def average_precision(positive: NDArray[np.bool_], score: Floats) -> Estimate:

@@ -118,7 +118,7 @@ def test_an_error_names_its_place_in_the_description(description, said):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [(None, "an existing file"), ("a: [", "is not YAML"), ("- a", "a mapping in")],
+    [(None, "an existing file"), ("a: [", "neither YAML nor JSON"), ("- a", "a mapping in")],
 )
 def test_a_file_that_describes_nothing_is_named(tmp_path, text, said):
     path = tmp_path / "model.yaml"

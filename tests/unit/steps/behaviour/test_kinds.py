@@ -98,8 +98,6 @@ def test_known_rows_are_tried_with_whatever_they_leave_out(tried, inputs, expect
     assert result.rate_high is None
 
 
-
-
 @pytest.mark.parametrize(("of", "outcome"), [(0, "passed"), (None, "failed"), (-1, "failed")])
 def test_of_several_classes_the_last_counts_or_the_one_declared(tried, of, outcome):
     data = pd.DataFrame({"x": [-1.0, 0.0, 1.0]})
