@@ -20,7 +20,6 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from airflow_mlops_provider.steps.environment import log_environment
 from airflow_mlops_provider.steps.find_runs import (
     ELECTED,
     find_runs,
@@ -29,7 +28,6 @@ from airflow_mlops_provider.steps.find_runs import (
 )
 from airflow_mlops_provider.steps.metadata import (
     CHAMPION,
-    ENVIRONMENT_HASH,
     KIND,
     PIPELINE,
     TASK,
@@ -223,8 +221,6 @@ def task_run(
         tags = {**(extra_tags or {}), **identity, **nested}
         run_id = str(client.create_run(experiment, tags=tags, run_name=name).info.run_id)
         client.log_batch(run_id, params=[Param(*each) for each in (params or {}).items()])
-        if ENVIRONMENT_HASH in tags and not _same_environment(pipeline, tags):
-            log_environment(client, run_id)
     run = TaskRun(client, run_id, experiment, pipeline_id)
     try:
         yield run
@@ -235,11 +231,6 @@ def task_run(
         raise
     if not run.killed:
         client.set_terminated(run_id, "FINISHED")
-
-
-def _same_environment(pipeline: Run | None, tags: Mapping[str, str]) -> bool:
-    known = pipeline.data.tags.get(ENVIRONMENT_HASH) if pipeline else None
-    return known == tags[ENVIRONMENT_HASH]
 
 
 def _reopened(client: MlflowClient, experiment: str, identity: Mapping[str, str]) -> str | None:

@@ -18,6 +18,7 @@ import pandas as pd
 
 from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError
 from airflow_mlops_provider.records import DatasetRef, ModelRef, TrainingSpec
+from airflow_mlops_provider.steps.environment import log_environment
 from airflow_mlops_provider.steps.estimators import build_estimator, named_paths
 from airflow_mlops_provider.steps.fit import TrainingRows, checked_weights, fit_model, iterations
 from airflow_mlops_provider.steps.importing import import_object
@@ -59,6 +60,7 @@ def train_model(
     """
     _require_json(spec.params)
     run.log_record(spec)
+    log_environment(run.client, run.run_id)  # of this process: it may not be Airflow's
     model = build_estimator(factory or spec.estimator, spec.params, spec.seed)
     rows = read_rows(spec)
     run.log_dataset(spec.dataset, "training")

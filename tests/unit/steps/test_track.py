@@ -156,16 +156,6 @@ def test_a_late_attempt_leaves_the_newer_one_alone(client, experiment, pipeline)
         assert client.get_run(newer.run_id).info.status == "RUNNING"
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_an_environment_is_kept_once(client, experiment, pipeline, known):
-    tags = {"mlops.environment_hash": "one"}
-    start_pipeline_run(client, experiment, pipeline, name="r", extra_tags=tags)
-    own = tags if known else {"mlops.environment_hash": "another image"}
-    with task_run(client, experiment, pipeline, task(1), "train", extra_tags=own) as run:
-        kept = [file.path for file in client.list_artifacts(run.run_id)]
-    assert kept == ([] if known else ["environment.json"])
-
-
 def test_a_champion_is_kept_with_the_pipeline(client, experiment, pipeline):
     parent = start(client, experiment, pipeline)
     with task_run(client, experiment, pipeline, task(1), "gate") as run:
