@@ -157,4 +157,3 @@ with DAG(
         )
 
         validate >> build_features() >> apply >> features
-        gate >> register

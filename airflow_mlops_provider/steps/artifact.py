@@ -14,7 +14,7 @@ import numpy as np
 from mlflow.exceptions import MlflowException
 from packaging.utils import canonicalize_name
 
-from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError
+from airflow_mlops_provider.exceptions import ModelError, ParameterError
 from airflow_mlops_provider.records import ArtifactCheck
 from airflow_mlops_provider.steps.artifact_answers import (
     example_answers,
@@ -99,7 +99,7 @@ def check_artifact(
 
     Raises:
         ModelError: the model cannot be loaded or asked, here or there.
-        DataError: there is no row to ask.
+        DataError: the dataset is gone.
         ParameterError: ``n_rows`` or ``tolerance`` is out of range.
     """
     if n_rows < 1:
@@ -138,11 +138,6 @@ def check_artifact(
 
 def _some_rows(dataset: DatasetRef, n_rows: int) -> pd.DataFrame:
     frame = read_dataset(dataset)
-    if frame.empty:
-        raise DataError(
-            f"Expected rows in dataset {dataset.name!r} to ask the model for, got none. Choose "
-            "another dataset or window."
-        )
     taken = np.linspace(0, len(frame) - 1, min(n_rows, len(frame))).astype(np.intp)
     return frame.iloc[taken].reset_index(drop=True)
 
