@@ -8,6 +8,7 @@ from airflow_mlops_provider.links import (
     DriftReportLink,
     EvaluationLink,
     MlflowRunLink,
+    ModelCardLink,
     NotebookLink,
     artifact_url,
     mlflow_run_url,
@@ -41,9 +42,11 @@ def test_each_button_has_a_name_and_a_place_of_its_own():
         NotebookLink,
         BehaviourLink,
         EvaluationLink,
+        ModelCardLink,
     )
     links = [kind() for kind in kinds]
-    assert len({link.name for link in links}) == len({link.xcom_key for link in links}) == 5
+    assert len({link.name for link in links}) == len(kinds)
+    assert len({link.xcom_key for link in links}) == len(kinds)
 
 
 def test_the_link_is_read_where_the_task_pushed_it(monkeypatch):
