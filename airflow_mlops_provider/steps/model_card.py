@@ -130,20 +130,20 @@ def _use(card: ModelCard) -> Section:
 
 
 def _model(card: ModelCard) -> Section:
-    facts = {
-        "Owner": card.owner,
-        "Target": card.model.target,
-        "Features": _names(card.model.features),
-        "Parameters": _text(card.model.params),
-        **card.monitored_by,
-    }
+    facts = {"Owner": card.owner}
     if spec := card.origin.spec:
         facts |= {
             "Estimator": _text(spec.estimator),
-            "Categories": _names(spec.categorical),
             "Seed": _text(spec.seed),
             "Saved with": spec.serialization,
+            "Categories": _names(spec.categorical),
         }
+    facts |= {
+        "Parameters": _text(card.model.params),
+        "Target": card.model.target,
+        "Features": _names(card.model.features),
+        **card.monitored_by,
+    }
     return Section("Model", tables=[_facts(facts)])
 
 
