@@ -69,7 +69,7 @@ class CheckModelArtifactOperator(MlopsOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Ask the model here and there."""
-        from airflow_mlops_provider.steps.artifact import ENVIRONMENTS, check_artifact, declared_by
+        from airflow_mlops_provider.steps.artifact import ENVIRONMENTS, check_artifact
         from airflow_mlops_provider.steps.register import model_uri
 
         with self.tracked_run(context) as run:
@@ -77,13 +77,10 @@ class CheckModelArtifactOperator(MlopsOperator):
                 constraint = f"one of {ENVIRONMENTS}"
                 raise ParameterError.of("environment", self.task_type, constraint, self.environment)
             uri = str(model_uri(run.client, _given(self.model), optional=False))
-            declared = declared_by(uri)
-            python = self._python(declared)
             check = check_artifact(
                 uri,
                 DatasetRef.from_xcom(self.dataset),
-                lambda *asked: self._ask(python, asked),
-                declared=declared,
+                self._ask,
                 environment=self.environment,
                 n_rows=int(self.n_rows),
                 tolerance=float(self.tolerance),
@@ -103,10 +100,11 @@ class CheckModelArtifactOperator(MlopsOperator):
             return sys.executable
         return virtualenv_python(declared.to_install, declared.python)
 
-    def _ask(self, python: str, asked: Sequence[Any]) -> Mapping[str, Any]:
+    def _ask(self, uri: str, rows: str, declared: Declared) -> Mapping[str, Any]:
         from airflow_mlops_provider.steps.remote import request_of, result_of
 
-        hook = MlflowHook(self.mlflow_conn_id)
+        hook, python = MlflowHook(self.mlflow_conn_id), self._python(declared)
+        asked = (uri, rows, declared.requirements)
         request = request_of(_STEP, asked, {}, tracking_uri=hook.tracking_uri, run=None)
         last: deque[str] = deque(maxlen=_LAST_LINES)
 
@@ -120,7 +118,7 @@ class CheckModelArtifactOperator(MlopsOperator):
         except (StepFailedError, ParameterError, ModelError) as error:
             lines = "\n".join(last)
             raise ModelError(
-                f"{asked[0]} does not load and answer in a clean process of {python}: {error} "
+                f"{uri} does not load and answer in a clean process of {python}: {error} "
                 "Declare what it needs (pip requirements, `code_paths`) where it is trained. The "
                 f"last lines of the process:\n{lines}"
             ) from error

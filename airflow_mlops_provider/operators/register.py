@@ -15,13 +15,10 @@ from airflow_mlops_provider.records import (
     EvaluationReport,
     GateVerdict,
     ModelRef,
-    ModelVersionRef,
 )
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context
-
-    from airflow_mlops_provider.steps.track import TaskRun
 
 _NOBODY = "airflow"  # whom Airflow takes for the owner of a task that has none
 
@@ -92,58 +89,47 @@ class RegisterModelOperator(MlopsOperator):
         self.version_tags = version_tags
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Register, or find the version this model already has."""
+        """Register, or find the version this model already has, and write its card."""
+        from airflow_mlops_provider.steps.model_card import ModelCard
+        from airflow_mlops_provider.steps.model_origin import PAGE, keep_card, origin_of
         from airflow_mlops_provider.steps.register import monitoring_tags, register_model
 
         with self.tracked_run(context) as run:
-            model = ModelRef.from_xcom(self.model)
-            report = EvaluationReport.from_xcom(self.evaluation) if self.evaluation else None
+            model, told = ModelRef.from_xcom(self.model), self._told()
+            learned_from = (self.profile_uri, self.suite_uri, self.feature_service)
             version = register_model(
                 run.client,
                 model,
                 name=self.name,
                 tags={
-                    **monitoring_tags(
-                        report, self.profile_uri, self.suite_uri, self.feature_service
-                    ),
+                    **monitoring_tags(told["evaluation"], *learned_from),
                     **(self.version_tags or {}),
                 },
             )
             run.log_record(version)
-            self._keep_card(run, version, model, report)
-            self.link_artifact(context, run, ModelCardLink.xcom_key, "model_card.html")
+            origin = origin_of(run.client, model.run_id)
+            keep_card(run, ModelCard(version=version, model=model, origin=origin, **told))
+            self.link_artifact(context, run, ModelCardLink.xcom_key, PAGE)
         self.log.info("Version %s of %r has %s", version.version, self.name, version.aliases)
         self.emit_asset(context, model_asset(self.name), version)
         return version.to_xcom()
 
-    def _keep_card(
-        self,
-        run: TaskRun,
-        version: ModelVersionRef,
-        model: ModelRef,
-        report: EvaluationReport | None,
-    ) -> None:
-        from airflow_mlops_provider.steps.model_card import ModelCard
-        from airflow_mlops_provider.steps.model_origin import keep_card, origin_of
-
+    def _told(self) -> dict[str, Any]:
+        """Return what the card is told, read before anything is registered."""
         listed = [self.behaviour] if isinstance(self.behaviour, Mapping) else self.behaviour or ()
         known = {
             "Drift profile": self.profile_uri,
             "Suite": self.suite_uri,
             "Feature service": self.feature_service,
         }
-        card = ModelCard(
-            version=version,
-            model=model,
-            intended_use=self.intended_use,
-            owner=None if self.owner == _NOBODY else self.owner,
-            origin=origin_of(run.client, model.run_id),
-            evaluation=report,
-            behaviour=[BehaviourReport.from_xcom(each) for each in listed],
-            verdict=GateVerdict.from_xcom(self.verdict) if self.verdict else None,
-            monitored_by={label: uri for label, uri in known.items() if uri},
-        )
-        keep_card(run, card)
+        return {
+            "intended_use": self.intended_use,
+            "owner": None if self.owner == _NOBODY else self.owner,
+            "evaluation": EvaluationReport.from_xcom(self.evaluation) if self.evaluation else None,
+            "behaviour": [BehaviourReport.from_xcom(each) for each in listed],
+            "verdict": GateVerdict.from_xcom(self.verdict) if self.verdict else None,
+            "monitored_by": {label: uri for label, uri in known.items() if uri},
+        }
 
 
 class GetModelVersionOperator(MlopsOperator):

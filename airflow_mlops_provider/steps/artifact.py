@@ -79,9 +79,8 @@ def declared_by(model_uri: str) -> Declared:
 def check_artifact(
     model_uri: str,
     dataset: DatasetRef,
-    ask: Callable[[str, str, list[str]], Mapping[str, Any]],
+    ask: Callable[[str, str, Declared], Mapping[str, Any]],
     *,
-    declared: Declared,
     environment: Literal["local", "declared"] = "local",
     n_rows: int = 200,
     tolerance: float = 1e-6,
@@ -91,8 +90,8 @@ def check_artifact(
     Args:
         model_uri: A model of the registry or of a run.
         dataset: Real rows, with the model's features; ``n_rows`` of them are taken evenly.
-        ask: Calls :func:`~airflow_mlops_provider.steps.artifact_answers.answer_rows` there.
-        declared: What the model says it needs.
+        ask: Calls :func:`~airflow_mlops_provider.steps.artifact_answers.answer_rows` there; only
+            once the model was found to be one that may be loaded.
         environment: What the process is made of; for the record.
         n_rows: At most so many rows.
         tolerance: How far an answer may be off, absolutely and relatively.
@@ -112,7 +111,7 @@ def check_artifact(
     with TemporaryDirectory(prefix="mlops-artifact-") as folder:
         file = f"{folder}/rows.parquet"
         rows.to_parquet(file)
-        theirs = ask(model_uri, file, declared.requirements)
+        theirs = ask(model_uri, file, declared_by(model_uri))
     gaps = np.concatenate(
         [
             _gaps(expected, np.asarray(theirs[name], dtype=float), model_uri)

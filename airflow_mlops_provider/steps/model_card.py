@@ -1,20 +1,15 @@
 """The card of a registered model: what it is for, what it is, and how it came about.
 
-After "Model Cards for Model Reporting" (Mitchell et al., FAT* 2019). Records go in, Markdown or a
-page comes out; what is not known is left out.
+After "Model Cards for Model Reporting" (Mitchell et al., FAT* 2019). Records go in, sections come
+out; what is not known is left out.
 """
 
 from __future__ import annotations
 
-import html
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-from airflow_mlops_provider.steps.metadata import shortened
-from airflow_mlops_provider.steps.pages import render_page
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.records import (
@@ -27,11 +22,6 @@ if TYPE_CHECKING:
         SliceMetric,
         TrainingSpec,
     )
-
-MAX_DESCRIPTION = 5_000
-"""Characters that MLflow's SQL store keeps of a version's description."""
-_ROWS, _CELL, _USE = (20, 10, 5, 3, 1), 120, 1_000
-_ACTIVE = re.compile(r"([\\`*_\[\]|])")
 
 
 @dataclass(frozen=True)
@@ -81,34 +71,6 @@ class Section:
     tables: Sequence[Table] = ()
     is_markdown: bool = False
     """Whether ``text`` is Markdown already."""
-
-
-def as_markdown(card: ModelCard) -> str:
-    """Return the whole card."""
-    return _markdown(card, sections(card), cell=str)
-
-
-def as_page(card: ModelCard) -> str:
-    """Return the whole card as one HTML page that fetches nothing."""
-    return render_page("model_card.html", card=card, sections=sections(card))
-
-
-def as_description(card: ModelCard, url: str | None = None) -> str:
-    """Return the card in at most 5,000 characters: with fewer rows in its tables.
-
-    Args:
-        card: The card.
-        url: Page of the whole card.
-    """
-    whole = f"\n\n[The whole card]({url})" if url else ""
-    room = MAX_DESCRIPTION - len(whole)
-    text = ""
-    for rows in _ROWS:
-        brief = [_brief(section, rows) for section in sections(card)]
-        text = _markdown(card, brief, cell=lambda cell: shortened(cell, _CELL))
-        if len(text) <= room:
-            return text + whole
-    return _lines_within(text, room) + whole
 
 
 def sections(card: ModelCard) -> list[Section]:
@@ -300,43 +262,3 @@ def _names(names: Sequence[str]) -> str:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _brief(section: Section, rows: int) -> Section:
-    """Keep the first rows of tables; those of facts all."""
-    tables = [
-        table if table.columns[0] == "" else Table(table.columns, table.rows[:rows])
-        for table in section.tables
-    ]
-    return replace(section, text=shortened(section.text, _USE), tables=tables)
-
-
-def _markdown(card: ModelCard, parts: Iterable[Section], cell: Callable[[str], str]) -> str:
-    lines = [f"# {_escaped(card.version.name)}, version {card.version.version}", ""]
-    for section in parts:
-        lines += [f"## {section.title}", ""]
-        if section.text:
-            lines += [section.text if section.is_markdown else _escaped(section.text), ""]
-        for table in section.tables:
-            lines += [*_table(table, cell), ""]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _table(table: Table, cell: Callable[[str], str]) -> Iterator[str]:
-    yield f"| {' | '.join(table.columns)} |"
-    yield f"|{'---|' * len(table.columns)}"
-    for row in table.rows:
-        cells = [_escaped(cell(each)) for each in row]
-        if url := table.links.get(row[0]):
-            cells[-1] = f"[{cells[-1]}]({url})"
-        yield f"| {' | '.join(cells)} |"
-
-
-def _escaped(text: str) -> str:
-    """Return text that Markdown shows as it is, on one line."""
-    return _ACTIVE.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
-
-
-def _lines_within(text: str, room: int) -> str:
-    """Return as many whole lines as there is room for."""
-    return text if len(text) <= room else text[: text.rfind("\n", 0, room)]

@@ -19,13 +19,8 @@ from airflow_mlops_provider.steps.metadata import (
     URL,
     mlflow_run_url,
 )
-from airflow_mlops_provider.steps.model_card import (
-    ModelCard,
-    Origin,
-    as_description,
-    as_markdown,
-    as_page,
-)
+from airflow_mlops_provider.steps.model_card import Origin
+from airflow_mlops_provider.steps.model_card_text import as_description, as_markdown, as_page
 from airflow_mlops_provider.steps.register import is_absent
 from airflow_mlops_provider.steps.reproduce_recorded import Store
 
@@ -33,6 +28,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+    from airflow_mlops_provider.steps.model_card import ModelCard
     from airflow_mlops_provider.steps.track import TaskRun
 
 PAGE, TEXT = "model_card.html", "model_card.md"

@@ -17,7 +17,7 @@ from mlflow.models import infer_signature
 from airflow_mlops_provider.operators import artifact
 from airflow_mlops_provider.operators.artifact import CheckModelArtifactOperator
 from airflow_mlops_provider.operators.base import failing_for_good
-from airflow_mlops_provider.steps.artifact import check_artifact, declared_by
+from airflow_mlops_provider.steps.artifact import check_artifact
 from airflow_mlops_provider.steps.snapshot import write_dataset
 
 PACKAGES = Path(pytest.__file__).parents[1]
@@ -107,11 +107,10 @@ def checked(tmp_path, store, monkeypatch):
                 pip_requirements=["mlflow", "numpy<1"],
                 code_paths=code_paths,
             ).model_uri
+        monkeypatch.setattr(sys, "executable", python)
         operator = CheckModelArtifactOperator(task_id="t", model=uri, dataset={})
         with failing_for_good():
-            return check_artifact(
-                uri, dataset, lambda *asked: operator._ask(python, asked), declared=declared_by(uri)
-            )
+            return check_artifact(uri, dataset, operator._ask)
 
     return go
 

@@ -45,13 +45,12 @@ def execute(context, run, dataset, version, process):
             task_id="t", **{"model": version(), "dataset": dataset.to_xcom(), **given}
         )
 
-        def check(uri, rows, ask, *, declared, **asked):
-            assert ask(uri, "/rows.parquet", declared.requirements) == ANSWER["value"]
+        def check(uri, rows, ask, **asked):
+            assert ask(uri, "/rows.parquet", Declared(["xgboost"], "3.12")) == ANSWER["value"]
             return CHECK
 
         with (
             patch(f"{STEPS}.register.model_uri", side_effect=lambda client, uri, optional: uri),
-            patch(f"{STEPS}.artifact.declared_by", return_value=Declared(["xgboost"], "3.12")),
             patch(f"{STEPS}.artifact.check_artifact", side_effect=check) as step,
         ):
             assert operator.execute(context) == CHECK.to_xcom()

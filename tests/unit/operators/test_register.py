@@ -4,7 +4,7 @@ from unittest.mock import patch
 
 import pytest
 from airflow.sdk import AssetAlias
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_mlops_provider.operators.register import (
     GetModelVersionOperator,
@@ -100,6 +100,17 @@ def test_the_card_has_what_the_task_was_given(context, run, card, owner, told):
         key="model_card_url",
         value="http://mlflow/#/experiments/1/runs/run-1/artifacts/model_card.html",
     )
+
+
+@pytest.mark.parametrize("wrong", [{"verdict": {"x": 1}}, {"behaviour": [{"x": 1}]}])
+def test_what_is_no_record_registers_nothing(context, run, wrong):
+    operator = RegisterModelOperator(task_id="t", model=MODEL.to_xcom(), name="delay", **wrong)
+    with (
+        patch(f"{STEPS}.register_model") as step,
+        pytest.raises(AirflowFailException, match="Not a valid"),
+    ):
+        operator.execute(context)
+    step.assert_not_called()
 
 
 def test_a_version_is_looked_up(context, run):

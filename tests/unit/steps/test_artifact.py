@@ -13,14 +13,17 @@ from airflow_mlops_provider.exceptions import ModelError, ParameterError
 from airflow_mlops_provider.steps.artifact import Declared, check_artifact, declared_by
 from airflow_mlops_provider.steps.artifact_answers import answer_rows, different_requirements
 
-HERE = Declared([], None)
+
+def here(model_uri, rows, declared):
+    """Ask in this process."""
+    return answer_rows(model_uri, rows, declared.requirements)
 
 
 def shifted(by, rows=slice(0, 1)):
-    """Ask in this process, and change some answers."""
+    """Ask here, and change some answers."""
 
     def ask(*asked):
-        found = answer_rows(*asked)
+        found = here(*asked)
         answers = np.array(found["answers"])
         answers[rows] += by
         return {**found, "answers": answers.tolist()}
@@ -29,7 +32,7 @@ def shifted(by, rows=slice(0, 1)):
 
 
 def test_the_same_answers_pass(models, holdout):
-    check = check_artifact(models[-1].model_uri, holdout, answer_rows, declared=HERE, n_rows=50)
+    check = check_artifact(models[-1].model_uri, holdout, here, n_rows=50)
     assert (check.outcome, check.n_differing, check.largest_difference) == ("passed", 0, 0)
     assert check.n == 50 + 5  # five rows are the input example
     assert check.seconds > 0
@@ -37,7 +40,7 @@ def test_the_same_answers_pass(models, holdout):
 
 @pytest.mark.parametrize(("by", "outcome"), [(1e-7, "passed"), (1e-3, "failed")])
 def test_answers_differ_beyond_the_tolerance(models, holdout, by, outcome):
-    check = check_artifact(models[-1].model_uri, holdout, shifted(by), declared=HERE)
+    check = check_artifact(models[-1].model_uri, holdout, shifted(by))
     assert check.outcome == outcome
     assert check.n_differing == (outcome == "failed")
     assert check.largest_difference == pytest.approx(by, rel=1e-6)
@@ -45,17 +48,17 @@ def test_answers_differ_beyond_the_tolerance(models, holdout, by, outcome):
 
 def test_answers_of_another_shape_are_an_error(models, holdout):
     def ask(*asked):
-        found = answer_rows(*asked)
+        found = here(*asked)
         return {**found, "answers": found["answers"][1:]}
 
     with pytest.raises(ModelError, match=r"shape \(200,\).*got \(199,\)"):
-        check_artifact(models[-1].model_uri, holdout, ask, declared=HERE)
+        check_artifact(models[-1].model_uri, holdout, ask)
 
 
 @pytest.mark.parametrize("wrong", [{"n_rows": 0}, {"tolerance": -1}])
 def test_figures_out_of_range_are_refused(holdout, wrong):
     with pytest.raises(ParameterError, match=next(iter(wrong))):
-        check_artifact("models:/m-1", holdout, answer_rows, declared=HERE, **wrong)
+        check_artifact("models:/m-1", holdout, here, **wrong)
 
 
 def test_a_model_without_an_input_example_is_asked_the_rows_alone(run, holdout):
@@ -71,7 +74,7 @@ def test_a_model_without_an_input_example_is_asked_the_rows_alone(run, holdout):
         signature=infer_signature(rows, np.zeros(2)),
         pip_requirements=["numpy"],
     )
-    check = check_artifact(logged.model_uri, holdout, answer_rows, declared=HERE, n_rows=7)
+    check = check_artifact(logged.model_uri, holdout, here, n_rows=7)
     assert (check.outcome, check.n) == ("passed", 7)
     mlflow.end_run()
 
@@ -122,3 +125,8 @@ def test_what_asks_is_light():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert output.stdout.strip() == "[]"
+
+
+def test_what_is_not_registered_is_refused_before_anything_is_installed(holdout, tmp_path):
+    with pytest.raises(ModelError, match="register it first"):
+        check_artifact(str(tmp_path), holdout, lambda *asked: pytest.fail("was asked"))

@@ -23,10 +23,9 @@ from airflow_mlops_provider.records import (
     SliceMetric,
     TrainingSpec,
 )
-from airflow_mlops_provider.steps.model_card import (
+from airflow_mlops_provider.steps.model_card import ModelCard, Origin
+from airflow_mlops_provider.steps.model_card_text import (
     MAX_DESCRIPTION,
-    ModelCard,
-    Origin,
     as_description,
     as_markdown,
     as_page,
