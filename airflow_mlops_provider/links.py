@@ -75,6 +75,13 @@ class BehaviourLink(_PushedLink):
     xcom_key = "behaviour_url"
 
 
+class ModelCardLink(_PushedLink):
+    """Opens what there is to know of a model."""
+
+    name = "Model card"
+    xcom_key = "model_card_url"
+
+
 def artifact_url(run_url: str, path: str) -> str:
     """Return the page of a run's artifact."""
     return f"{run_url}/artifacts/{path}"

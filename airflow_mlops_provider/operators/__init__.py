@@ -1,6 +1,7 @@
 """One file per step: build the hook, call the step, log once, return the record."""
 
 from airflow_mlops_provider.operators.approve import ApproveModelOperator
+from airflow_mlops_provider.operators.artifact import CheckModelArtifactOperator
 from airflow_mlops_provider.operators.behaviour import CheckModelBehaviourOperator
 from airflow_mlops_provider.operators.deploy import DeployModelOperator, UndeployModelOperator
 from airflow_mlops_provider.operators.drift import (
@@ -54,6 +55,7 @@ __all__ = [
     "CanaryRolloutOperator",
     "CheckFeatureServiceOperator",
     "CheckFeatureSkewOperator",
+    "CheckModelArtifactOperator",
     "CheckModelBehaviourOperator",
     "CompactPredictionLogOperator",
     "DeployModelOperator",

@@ -10,6 +10,7 @@ from airflow.sdk import SkipMixin
 from airflow_mlops_provider.exceptions import GateRefusedError
 from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good
 from airflow_mlops_provider.records import (
+    ArtifactCheck,
     BehaviourReport,
     EvaluationReport,
     UnusableModel,
@@ -43,6 +44,8 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
         data: ``ValidationReport`` or a list of them: a skewed schema refuses the challenger.
         behaviour: ``BehaviourReport`` or a list of them: a critical test that did not pass
             refuses the challenger.
+        artifact: ``ArtifactCheck`` or a list of them: other answers in a clean process refuse the
+            challenger.
         replace_unusable_champion: Whether a champion that cannot be judged any more (an
             ``UnusableModel``) may be replaced on the floors alone; else the gate refuses, and a
             person has to look.
@@ -60,6 +63,7 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
         "confidence",
         "data",
         "behaviour",
+        "artifact",
         "replace_unusable_champion",
     )
 
@@ -76,6 +80,7 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
         confidence: float = 0.95,
         data: Any = (),
         behaviour: Any = (),
+        artifact: Any = (),
         replace_unusable_champion: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -90,6 +95,7 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
         self.confidence = confidence
         self.data = data
         self.behaviour = behaviour
+        self.artifact = artifact
         self.replace_unusable_champion = replace_unusable_champion
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -136,12 +142,18 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
 
     def evidence(self) -> list[GateReason]:
         """Return what other checks found."""
-        from airflow_mlops_provider.steps.gate import behaviour_evidence, data_evidence
+        from airflow_mlops_provider.steps.gate import (
+            artifact_evidence,
+            behaviour_evidence,
+            data_evidence,
+        )
 
         data = [ValidationReport.from_xcom(report) for report in _listed(self.data)]
         behaviour = [BehaviourReport.from_xcom(report) for report in _listed(self.behaviour)]
+        artifact = [ArtifactCheck.from_xcom(check) for check in _listed(self.artifact)]
         return [
             *map(data_evidence, data),
+            *map(artifact_evidence, artifact),
             *(reason for report in behaviour for reason in behaviour_evidence(report)),
         ]
 

@@ -87,14 +87,21 @@ class LocalProcess:
         python: The interpreter.
         environment: Variables for it beside ours (credentials, which no file may hold).
         say: Told each line of its output as it comes.
+        dag_code: Whether it can import the code beside the DAGs.
     """
 
     def __init__(
-        self, python: str, environment: Mapping[str, str], say: Callable[[str], None]
+        self,
+        python: str,
+        environment: Mapping[str, str],
+        say: Callable[[str], None],
+        *,
+        dag_code: bool = True,
     ) -> None:
         self._python = python
         self._environment = environment
         self._say = say
+        self._dag_code = dag_code
         self._process: subprocess.Popen[bytes] | None = None
         self._ending: threading.Thread | None = None
 
@@ -128,7 +135,7 @@ class LocalProcess:
             stdin=subprocess.PIPE,  # closes when we die, which ends the process
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**_environment(folder), **self._environment},
+            env={**_environment(folder, self._dag_code), **self._environment},
             start_new_session=True,
         )
         self._ending = threading.Thread(target=self._end_group, daemon=True)
@@ -175,8 +182,8 @@ class LocalProcess:
         )
 
 
-def _environment(folder: str) -> dict[str, str]:
-    """Return our environment, with this very package and the code of the DAGs to import.
+def _environment(folder: str, dag_code: bool) -> dict[str, str]:
+    """Return our environment, with this very package and perhaps the code of the DAGs to import.
 
     A link is all that ``folder`` has of us: beside the package lies the whole of Airflow.
     """
@@ -184,7 +191,7 @@ def _environment(folder: str) -> dict[str, str]:
     os.symlink(package, os.path.join(folder, package.name))
     dropped = {"PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"}
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
-    paths = os.pathsep.join([folder, *_code_folders()])
+    paths = os.pathsep.join([folder, *(_code_folders() if dag_code else ())])
     return {**kept, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
 
 

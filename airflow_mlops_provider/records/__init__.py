@@ -31,6 +31,7 @@ from airflow_mlops_provider.records.delivery import (
     RolloutVerdict,
 )
 from airflow_mlops_provider.records.evaluation import (
+    ArtifactCheck,
     EvaluationReport,
     EvaluationSpec,
     Fairness,
@@ -68,6 +69,7 @@ from airflow_mlops_provider.records.runs import (
 )
 
 __all__ = [
+    "ArtifactCheck",
     "BehaviourReport",
     "BehaviourResult",
     "Counterexample",

@@ -127,6 +127,26 @@ class UnusableModel(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactCheck(Record):
+    """Whether a model answers in a clean process as it does in the task."""
+
+    model_uri: str
+    environment: Literal["local", "declared"]
+    outcome: Literal["passed", "failed"]
+    n: int
+    """Rows that were asked, those of the input example included."""
+    n_differing: int
+    largest_difference: float
+    """Absolute, of all answers."""
+    tolerance: float
+    seconds: float
+    """What it took to load and to answer there."""
+    python: str
+    different_requirements: list[str] = field(default_factory=list)
+    """At most 20: what the model declares, and the environment has in another version."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateReason(Record):
     """One check of the gate, with the numbers behind it."""
 

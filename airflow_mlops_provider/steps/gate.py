@@ -14,6 +14,7 @@ import numpy as np
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.records import (
+    ArtifactCheck,
     BehaviourReport,
     EvaluationReport,
     Fairness,
@@ -113,6 +114,21 @@ def behaviour_evidence(report: BehaviourReport) -> list[GateReason]:
         for test in report.tests
         if test.severity == "critical"
     ]
+
+
+def artifact_evidence(check: ArtifactCheck) -> GateReason:
+    """Return what the gate makes of a model's answers in a clean process: they are the same."""
+    different = "; ".join(check.different_requirements)
+    return GateReason(
+        check=f"artifact:{check.environment}",
+        passed=check.outcome == "passed",
+        detail=(
+            f"{check.outcome}: {check.n_differing} of {check.n} answers in a clean process (Python "
+            f"{check.python}) differ, by at most {check.largest_difference:.3g}; "
+            f"{check.tolerance:.3g} was allowed" + (f". {different}" if different else "")
+        ),
+        n=check.n,
+    )
 
 
 def _outcome(hard: Sequence[GateReason], reasons: Sequence[GateReason]) -> Outcome:

@@ -8,6 +8,7 @@ from airflow_mlops_provider.links import (
     DriftReportLink,
     EvaluationLink,
     MlflowRunLink,
+    ModelCardLink,
     NotebookLink,
     artifact_url,
     mlflow_run_url,
@@ -41,6 +42,7 @@ def test_each_button_has_a_name_and_a_place_of_its_own():
         NotebookLink,
         BehaviourLink,
         EvaluationLink,
+        ModelCardLink,
     )
     links = [kind() for kind in kinds]
     assert len({link.name for link in links}) == len(links)

@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 from airflow_mlops_provider.operators.base import MlopsOperator
 from airflow_mlops_provider.operators.gate import ValidateModelOperator
 from airflow_mlops_provider.records import (
+    ArtifactCheck,
     EvaluationReport,
     GateReason,
     GateVerdict,
@@ -73,6 +74,17 @@ def test_a_refusal_fails_for_good_with_its_reasons(context, run, gate):
 
 def test_the_gate_passes_its_knobs_on(context, run):
     data = ValidationReport(dataset_uri="d", suite="s", outcome="passed", n_expectations=1)
+    artifact = ArtifactCheck(
+        model_uri="m",
+        environment="declared",
+        outcome="passed",
+        n=9,
+        n_differing=0,
+        largest_difference=0,
+        tolerance=0,
+        seconds=1,
+        python="3.11.7",
+    )
     operator = ValidateModelOperator(
         task_id="gate",
         challenger=REPORT.to_xcom(),
@@ -80,11 +92,15 @@ def test_the_gate_passes_its_knobs_on(context, run):
         margin="0.01",
         floors={"auc": 0.6},
         data=[data.to_xcom()],
+        artifact=artifact.to_xcom(),
     )
     with judged("promote") as step:
         operator.execute({**context, "task": MagicMock()})
     assert step.call_args.args == (REPORT, REPORT, Rule(margin=0.01, floors={"auc": 0.6}))
-    assert [reason.check for reason in step.call_args.kwargs["evidence"]] == ["data:s"]
+    assert [reason.check for reason in step.call_args.kwargs["evidence"]] == [
+        "data:s",
+        "artifact:declared",
+    ]
 
 
 def test_a_champion_that_cannot_be_judged_reaches_the_gate(context, run):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.records import (
+    ArtifactCheck,
     EvaluationReport,
     Fairness,
     GateReason,
@@ -20,7 +21,12 @@ from airflow_mlops_provider.records import (
     UnusableModel,
     ValidationReport,
 )
-from airflow_mlops_provider.steps.gate import Rule, data_evidence, judge_challenger
+from airflow_mlops_provider.steps.gate import (
+    Rule,
+    artifact_evidence,
+    data_evidence,
+    judge_challenger,
+)
 from airflow_mlops_provider.steps.metrics.figures import BINARY, Sample
 
 ROWS = 3_000
@@ -230,3 +236,26 @@ def test_models_of_other_classes_are_not_compared(tmp_path):
     frame.to_parquet(old.predictions_uri)
     with pytest.raises(DataError, match="answers of one kind"):
         judge_challenger(new, old, Rule())
+
+
+@pytest.mark.parametrize(("differing", "outcome"), [(0, "promote"), (3, "refused")])
+def test_other_answers_in_a_clean_process_refuse(tmp_path, differing, outcome):
+    check = ArtifactCheck(
+        model_uri="m",
+        environment="local",
+        outcome="failed" if differing else "passed",
+        n=200,
+        n_differing=differing,
+        largest_difference=0.25 * differing,
+        tolerance=1e-6,
+        seconds=2.0,
+        python="3.11.7",
+        different_requirements=["numpy<1 is declared, 2 is installed"],
+    )
+    evidence = [artifact_evidence(check)]
+    verdict = judge_challenger(report_of(tmp_path, 1.0), None, Rule(), evidence=evidence)
+    assert verdict.outcome == outcome
+    (reason,) = verdict.reasons
+    assert (reason.check, reason.n) == ("artifact:local", 200)
+    assert f"{differing} of 200 answers" in reason.detail
+    assert "numpy<1 is declared" in reason.detail
