@@ -76,7 +76,15 @@ def name(request):
 
 
 @pytest.fixture
-def models(run, dataset):
-    """Three models that nobody registered yet."""
-    arguments = {"run": run, "features": ["hour"], "target": "late"}
-    return [train(dataset, DecisionTreeClassifier, **arguments) for _ in range(3)]
+def models(client, experiment, dataset, request):
+    """Three models that nobody registered yet, each of a task of its own."""
+    start_pipeline_run(client, experiment, PIPELINE, name="run", extra_tags={})
+
+    def trained(number):
+        task = {"airflow.task_id": f"{request.node.name} {number}"}
+        with task_run(client, experiment, PIPELINE, task, "task") as opened:
+            return train(
+                dataset, DecisionTreeClassifier, run=opened, features=["hour"], target="late"
+            )
+
+    return [trained(number) for number in range(3)]
