@@ -20,6 +20,8 @@ _STATE_KEY = "mlops_registry"
 class ModelVersionTrigger(BaseTrigger):
     """Fire once the registry has a version as asked for, with its ``ModelVersionRef``.
 
+    A registry that does not answer is asked again.
+
     Args:
         name: Of the registered model.
         alias: Alias the version must have; None for the newest version.
@@ -62,7 +64,11 @@ class ModelVersionTrigger(BaseTrigger):
         yield TriggerEvent(version)
 
     def _look(self) -> dict[str, Any] | None:
-        return look(self.mlflow_conn_id, self.name, self.alias, self.newer_than)
+        try:
+            return look(self.mlflow_conn_id, self.name, self.alias, self.newer_than)
+        except ServiceError as error:
+            self.log.warning("Looking again in %s s: %s", self.poke_interval, error)
+            return None
 
 
 class ModelRegistryTrigger(BaseEventTrigger):

@@ -9,12 +9,11 @@ from zipfile import BadZipFile
 import mlflow
 import numpy as np
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE, ErrorCode
 from mlflow.types import DataType
 
 from airflow_mlops_provider.exceptions import MlflowUnavailableError, ModelError
+from airflow_mlops_provider.steps.registry_errors import is_outage
 
-_OUTAGES = {ErrorCode.Name(code) for code in (INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE)}
 _DAMAGES = (
     FileNotFoundError,
     ValueError,
@@ -51,7 +50,7 @@ def load_model(model_uri: str) -> Any:
     try:
         return mlflow.pyfunc.load_model(model_uri)
     except MlflowException as error:
-        if error.error_code in _OUTAGES:
+        if is_outage(error):
             raise MlflowUnavailableError(f"MLflow did not give {model_uri!r}: {error}") from error
         raise ModelError(
             f"Expected an MLflow model at {model_uri!r}, got: {error}. Check the name, version "
