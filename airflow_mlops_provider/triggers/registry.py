@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow_mlops_provider.steps.registry_events import RegistryState
 
 _STATE_KEY = "mlops_registry"
+_HAND_OVER_SECONDS = 3.0  # within one, the triggerer writes down the events it was given
 
 
 class ModelVersionTrigger(BaseTrigger):
@@ -76,9 +77,9 @@ class ModelRegistryTrigger(BaseEventTrigger):
 
     Each event has ``event`` (``version_created``, ``alias_set`` or ``alias_deleted``), ``name``,
     ``version``, ``alias`` and ``previous`` (who had the alias before). What was there when the
-    trigger first looked is no event. The last state seen is kept with the asset, so nothing is
-    lost or told twice when the triggerer restarts; several changes of one alias between two looks
-    are one event.
+    trigger first looked is no event. What was told is kept with the asset a moment
+    later, so a restart of the triggerer loses nothing, and only one within that moment tells twice.
+    Several changes of one alias between two looks are one event.
 
     Args:
         name: Of the registered model.
@@ -127,6 +128,7 @@ class ModelRegistryTrigger(BaseEventTrigger):
                     if self._is_wanted(event):
                         yield TriggerEvent(event)
                 seen = state
+                await asyncio.sleep(_HAND_OVER_SECONDS)
                 await self._remember(state)
             await asyncio.sleep(self.poke_interval)
 

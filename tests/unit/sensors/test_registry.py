@@ -60,6 +60,11 @@ async def test_the_trigger_fires_once_the_version_is_there():
         assert [event.payload async for event in trigger.run()] == [FOUND]
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr("airflow_mlops_provider.triggers.registry._HAND_OVER_SECONDS", 0)
+
+
 async def events_of(trigger, states, n):
     async def first():
         return [event.payload async for event in take(trigger.run(), n)]
@@ -108,11 +113,27 @@ async def test_a_restarted_triggerer_goes_on_from_the_state_it_kept():
     assert told["alias"] == "x"
 
 
-async def test_a_registry_that_does_not_answer_is_waited_for():
-    trigger = ModelRegistryTrigger(name="delay", poke_interval=0)
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        ModelRegistryTrigger(name="delay", poke_interval=0),
+        ModelVersionTrigger(
+            name="delay", alias=None, newer_than=None, poke_interval=0, mlflow_conn_id="c"
+        ),
+    ],
+)
+async def test_a_registry_that_does_not_answer_is_waited_for(trigger):
     hook = "airflow_mlops_provider.triggers.registry.MlflowHook.get_conn"
     with patch(hook, side_effect=MlflowUnavailableError("down")):
         assert trigger._look() is None
+
+
+async def test_a_state_is_kept_only_after_its_events_were_handed_over():
+    trigger = ModelRegistryTrigger(name="delay", poke_interval=0)
+    trigger.asset_state_store = AsyncMock()
+    trigger.asset_state_store.aget.return_value = STATES[0].to_json()
+    await events_of(trigger, [STATES[2]], 1)
+    trigger.asset_state_store.aset.assert_not_awaited()
 
 
 def test_the_trigger_is_made_anew_from_what_it_serializes():
