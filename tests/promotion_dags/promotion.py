@@ -12,7 +12,7 @@ from airflow_mlops_provider.operators.approve import promote_after_approval
 from airflow_mlops_provider.sensors.registry import ModelAliasSensor
 from airflow_mlops_provider.triggers.registry import ModelRegistryTrigger
 
-SOON = timedelta(seconds=1)
+SOON = timedelta(seconds=8)
 APPROVALS = {
     "approval": {},
     "approval_in_time": {"response_timeout": SOON},
@@ -51,7 +51,7 @@ with DAG("woken", schedule=[WATCHED]):
     @task
     def told():
         events = get_current_context()["triggering_asset_events"][WATCHED]
-        return [event.extra["payload"] for event in events]
+        return [change for event in events for change in event.extra["payload"]["changes"]]
 
     told()
 

@@ -65,7 +65,7 @@ def at_once(monkeypatch):
     monkeypatch.setattr("airflow_mlops_provider.triggers.registry._HAND_OVER_SECONDS", 0)
 
 
-async def events_of(trigger, states, n):
+async def changes_told(trigger, states, n):
     async def first():
         return [event.payload async for event in take(trigger.run(), n)]
 
@@ -74,7 +74,8 @@ async def events_of(trigger, states, n):
             yield await anext(events)
 
     with patch.object(ModelRegistryTrigger, "_look", side_effect=[*states, *[states[-1]] * 50]):
-        return await asyncio.wait_for(first(), 5)
+        told = await asyncio.wait_for(first(), 5)
+    return [change for payload in told for change in payload["changes"]]
 
 
 STATES = [
@@ -87,7 +88,7 @@ STATES = [
 
 async def test_changes_become_events_and_what_was_there_before_does_not():
     trigger = ModelRegistryTrigger(name="delay", poke_interval=0)
-    told = await events_of(trigger, STATES, 4)
+    told = await changes_told(trigger, STATES, 2)
     assert [(each["event"], each["version"], each["alias"]) for each in told] == [
         ("version_created", "2", None),
         ("alias_set", "2", "challenger"),
@@ -101,7 +102,7 @@ async def test_only_what_was_asked_for_is_told():
     trigger = ModelRegistryTrigger(
         name="delay", events=["alias_set"], aliases=["champion"], poke_interval=0
     )
-    (told,) = await events_of(trigger, STATES, 1)
+    (told,) = await changes_told(trigger, STATES, 1)
     assert (told["alias"], told["version"]) == ("champion", "2")
 
 
@@ -109,7 +110,7 @@ async def test_a_restarted_triggerer_goes_on_from_the_state_it_kept():
     trigger = ModelRegistryTrigger(name="delay", poke_interval=0)
     trigger.asset_state_store = AsyncMock()
     trigger.asset_state_store.aget.return_value = STATES[0].to_json()
-    (told,) = await events_of(trigger, [RegistryState(1, {"champion": "1", "x": "1"})], 1)
+    (told,) = await changes_told(trigger, [RegistryState(1, {"champion": "1", "x": "1"})], 1)
     assert told["alias"] == "x"
 
 
@@ -132,7 +133,7 @@ async def test_a_state_is_kept_only_after_its_events_were_handed_over():
     trigger = ModelRegistryTrigger(name="delay", poke_interval=0)
     trigger.asset_state_store = AsyncMock()
     trigger.asset_state_store.aget.return_value = STATES[0].to_json()
-    await events_of(trigger, [STATES[2]], 1)
+    await changes_told(trigger, [STATES[2]], 1)
     trigger.asset_state_store.aset.assert_not_awaited()
 
 
