@@ -95,9 +95,7 @@ class Airflow:
 
     def stop_triggerer(self) -> None:
         (triggerer,) = (
-            process
-            for process in self._airflow().children(recursive=True)
-            if process.cmdline()[-1] == "triggerer" and "-m" in process.cmdline()
+            process for process in self._airflow().children() if _command(process) == "triggerer"
         )
         triggerer.terminate()
         triggerer.wait(30)
@@ -118,6 +116,13 @@ class Airflow:
         answer = self._http.request(method, path, **options)
         assert answer.is_success, answer.text
         return dict(answer.json())
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return process.cmdline()[-1]
+    except (psutil.ZombieProcess, psutil.NoSuchProcess):
+        return ""
 
 
 def _question(dag_id: str, run: str) -> str:

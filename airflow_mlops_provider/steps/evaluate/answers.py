@@ -73,8 +73,8 @@ def predict_answers(model: Any, frame: pd.DataFrame) -> NDArray[np.float64]:
     """Return the prediction or the probability of class 1, shape (n,), or of each of k > 2, (n, k).
 
     Raises:
-        ModelError: a column of the model's signature is missing, or it answered with something
-            else than finite numbers for each row.
+        ModelError: a column of the model's signature is missing or of another type, or it answered
+            with something else than finite numbers for each row.
     """
     names = signature_names(model)
     missing = [name for name in names if name not in frame.columns]
@@ -83,7 +83,7 @@ def predict_answers(model: Any, frame: pd.DataFrame) -> NDArray[np.float64]:
             f"Expected columns {missing} for the model, got {sorted(frame.columns)}. Give it the "
             "features it was trained on."
         )
-    output = np.asarray(model.predict(_typed(model, frame[names])), dtype=float)
+    output = _numbers(model, frame[names])
     if output.ndim not in (1, 2) or output.shape[0] != len(frame):
         raise ModelError(f"Expected {len(frame)} predictions, got an output of {output.shape}.")
     if not np.isfinite(output).all():
@@ -95,6 +95,16 @@ def predict_answers(model: Any, frame: pd.DataFrame) -> NDArray[np.float64]:
     if output.ndim == 2 and output.shape[1] <= 2:
         return np.asarray(output[:, -1])
     return output
+
+
+def _numbers(model: Any, inputs: pd.DataFrame) -> NDArray[np.float64]:
+    try:
+        return np.asarray(model.predict(_typed(model, inputs)), dtype=float)
+    except (MlflowException, ValueError, TypeError) as error:
+        raise ModelError(
+            f"Expected numbers from the model, got {type(error).__name__}: {error}. Give it columns "
+            "of the types it was trained on, and log it so that it predicts numbers."
+        ) from error
 
 
 def _typed(model: Any, inputs: pd.DataFrame) -> pd.DataFrame:
