@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.standard.exceptions import HITLRejectException, HITLTimeoutError
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good
 from airflow_mlops_provider.operators.registry import PromoteModelOperator
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
 
 TIMED_OUT = "timed out"
+BY_DEFAULT = "nobody answered in time, so the default was taken"
 REASON = {"reason": Param("", type=["null", "string"], description="Why, if you like to say it.")}
 
 
@@ -24,8 +27,9 @@ class ApproveModelOperator(MlopsOperator, ApprovalOperator):
 
     Waits without a worker slot, as Airflow's ``ApprovalOperator`` does, whose other arguments it
     takes (``response_timeout``, ``defaults``, ``assigned_users``, ``notifiers``,
-    ``fail_on_reject``). A rejection skips what follows; no answer in time fails the task. Either
-    way the version keeps who decided what, when and why, as tags ``mlops.approval.*``.
+    ``fail_on_reject``). A rejection skips what follows; no answer in time fails the task for good,
+    unless ``defaults`` answers for whoever did not. The version keeps who decided what, when and
+    why, as tags ``mlops.approval.*``, whatever the answer.
 
     Args:
         verdict: The ``GateVerdict`` to show.
@@ -73,9 +77,18 @@ class ApproveModelOperator(MlopsOperator, ApprovalOperator):
             answer=TIMED_OUT if "error" in event else event["chosen_options"][0],
             by=user.get("name") or "nobody",
             at=event.get("responded_at"),
-            reason=(event.get("params_input") or {}).get("reason") or event.get("error") or "",
+            reason=_reason(event),
         )
-        return super().execute_complete(context, event)
+        try:
+            return super().execute_complete(context, event)
+        except (HITLRejectException, HITLTimeoutError) as error:  # a retry would ask once more
+            raise AirflowFailException(_reason(event) or str(error)) from error
+
+
+def _reason(event: dict[str, Any]) -> str:
+    if event.get("timedout"):
+        return BY_DEFAULT
+    return (event.get("params_input") or {}).get("reason") or event.get("error") or ""
 
 
 def promote_after_approval(

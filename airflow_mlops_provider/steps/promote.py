@@ -6,27 +6,16 @@ champion the decision was taken against, and refuses when it is another one by t
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
-
-from airflow_mlops_provider.exceptions import (
-    MlflowUnavailableError,
-    ModelError,
-    ParameterError,
-    RegistryConflictError,
-)
+from airflow_mlops_provider.exceptions import ModelError, ParameterError, RegistryConflictError
 from airflow_mlops_provider.steps.find_runs import quoted
+from airflow_mlops_provider.steps.promotion_lock import promotion_lock
 from airflow_mlops_provider.steps.register import (
     CHALLENGER,
     CHAMPION,
     PREVIOUS,
     find_version,
-    is_absent,
     model_uri,
     resolve_version,
 )
@@ -41,8 +30,6 @@ REPLACED_TAG = "mlops.replaced"
 ROLLED_BACK_TAG = "mlops.rolled_back"
 """On a version that lost its place: why."""
 ROLLED_BACK_BY_TAG = "mlops.rolled_back_by"
-_LOCK = ".promotion-lock"
-_WAIT_SECONDS, _STALE_SECONDS, _LOOK_SECONDS = 45.0, 30.0, 0.2
 
 
 def promote_version(
@@ -63,13 +50,15 @@ def promote_version(
     """
     name = version.name
     model_uri(client, f"models:/{name}/{version.version}", optional=False)
-    with promotion_lock(client, name):
+    with promotion_lock(client, name) as require_held:
         found = _champion(client, name)
         if found != version.version:
             _require_champion(name, found, expected_champion)
+            require_held()
             if found is not None:
                 client.set_model_version_tag(name, version.version, REPLACED_TAG, found)
                 client.set_registered_model_alias(name, PREVIOUS, found)
+            require_held()
             client.set_registered_model_alias(name, CHAMPION, version.version)
         challenger = find_version(client, name, CHALLENGER)
         if challenger and challenger.version == version.version:
@@ -96,9 +85,9 @@ def roll_back(
         ModelError: there is no champion, or nothing to go back to.
         RegistryConflictError: another version is champion by now.
     """
-    with promotion_lock(client, name):
+    with promotion_lock(client, name) as require_held:
         champion = find_version(client, name, CHAMPION)
-        target = find_version(client, name, PREVIOUS)
+        target = _predecessor(client, name, champion)
         lost = _rolled_back(client, name, by)
         if lost is not None and champion and champion.version != lost:
             target = champion  # an earlier try went through, or nearly
@@ -113,9 +102,21 @@ def roll_back(
                 _require_champion(name, champion.version, expected_champion)
             client.set_model_version_tag(name, champion.version, ROLLED_BACK_TAG, reason)
             client.set_model_version_tag(name, champion.version, ROLLED_BACK_BY_TAG, by)
+            require_held()
             client.set_registered_model_alias(name, CHAMPION, target.version)
         _set_previous(client, name, target)
     return _confirmed(client, target)
+
+
+def _predecessor(
+    client: MlflowClient, name: str, champion: ModelVersionRef | None
+) -> ModelVersionRef | None:
+    """Return the ``previous`` version; where a promotion died half-way, the one before it."""
+    found = find_version(client, name, PREVIOUS)
+    if champion is None or found is None or found.version != champion.version:
+        return found
+    before = champion.tags.get(REPLACED_TAG)
+    return resolve_version(client, f"models:/{name}/{before}") if before else None
 
 
 def _rolled_back(client: MlflowClient, name: str, by: str) -> str | None:
@@ -150,64 +151,6 @@ def set_alias(client: MlflowClient, model: str, alias: str) -> ModelVersionRef:
     found = find_version(client, version.name, alias)
     assert found is not None
     return found
-
-
-@contextmanager
-def promotion_lock(client: MlflowClient, name: str) -> Iterator[None]:
-    """Hold the right to move the champion of ``name``.
-
-    The lock is a registered model of its own, because making one is the only thing that MLflow
-    does for one caller alone. A lock of a process that died is broken after 30 seconds.
-
-    Raises:
-        MlflowUnavailableError: another one holds it for longer than 45 seconds.
-    """
-    lock = name + _LOCK
-    _acquire(client, lock)
-    try:
-        yield
-    finally:
-        _release(client, lock)
-
-
-def _acquire(client: MlflowClient, lock: str) -> None:
-    start = time.monotonic()
-    seen: tuple[int, float] | None = None  # when the lock was made, and when we first saw it
-    while time.monotonic() - start < _WAIT_SECONDS:
-        try:
-            client.create_registered_model(lock, description="Held while the champion is moved.")
-            return
-        except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
-                raise
-        made = _made_at(client, lock)
-        if made is not None and (seen is None or seen[0] != made):
-            seen = (made, time.monotonic())
-        elif seen is not None and made is not None and _is_stale(seen[1]):
-            _release(client, lock)
-        time.sleep(_LOOK_SECONDS)
-    raise MlflowUnavailableError(
-        f"Another promotion holds {lock!r} for {_WAIT_SECONDS:.0f} seconds. Retry once it ended."
-    )
-
-
-def _release(client: MlflowClient, lock: str) -> None:
-    try:
-        client.delete_registered_model(lock)
-    except MlflowException as error:
-        if not is_absent(error):  # somebody took us for dead
-            raise
-
-
-def _is_stale(first_seen: float) -> bool:
-    return time.monotonic() - first_seen > _STALE_SECONDS
-
-
-def _made_at(client: MlflowClient, lock: str) -> int | None:
-    try:
-        return int(client.get_registered_model(lock).creation_timestamp)
-    except MlflowException:
-        return None  # released meanwhile
 
 
 def _champion(client: MlflowClient, name: str) -> str | None:

@@ -10,13 +10,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
     INVALID_PARAMETER_VALUE,
     RESOURCE_ALREADY_EXISTS,
-    RESOURCE_DOES_NOT_EXIST,
     ErrorCode,
 )
 
 from airflow_mlops_provider.exceptions import ModelError, ParameterError
 from airflow_mlops_provider.records import EvaluationReport, ModelRef, ModelVersionRef
 from airflow_mlops_provider.steps.find_runs import quoted
+from airflow_mlops_provider.steps.promotion_lock import promotion_lock
+from airflow_mlops_provider.steps.registry_errors import is_absent
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,7 +28,6 @@ PROFILE_TAG = "mlops.profile_uri"
 SUITE_TAG = "mlops.suite_uri"
 FEATURE_SERVICE_TAG = "mlops.feature_service"
 BASELINE_TAG = "mlops.baseline."
-_ABSENT = {ErrorCode.Name(code) for code in (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)}
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,25 @@ def register_model(
     Raises:
         ModelError: there is no such model; nothing is registered then.
         ParameterError: the registry refuses the name.
+        MlflowUnavailableError: another registration or promotion did not end in time.
     """
     _require_model(client, model)
     _ensure_registered_model(client, name)
-    version = _version_of(client, name, model.model_id) or client.create_model_version(
-        name, model.model_uri, run_id=model.run_id, model_id=model.model_id
-    )
-    for key, value in (tags or {}).items():
-        client.set_model_version_tag(name, version.version, key, str(value))
-    champion = find_version(client, name, CHAMPION)
-    if champion is None:
-        client.set_registered_model_alias(name, CHAMPION, version.version)
-    elif champion.version != str(version.version):
-        client.set_registered_model_alias(name, CHALLENGER, version.version)
+    with promotion_lock(client, name) as require_held:
+        version = _version_of(client, name, model.model_id)
+        if version is None:
+            require_held()
+            version = client.create_model_version(
+                name, model.model_uri, run_id=model.run_id, model_id=model.model_id
+            )
+        for key, value in (tags or {}).items():
+            client.set_model_version_tag(name, version.version, key, str(value))
+        champion = find_version(client, name, CHAMPION)
+        require_held()
+        if champion is None:
+            client.set_registered_model_alias(name, CHAMPION, version.version)
+        elif champion.version != str(version.version):
+            client.set_registered_model_alias(name, CHALLENGER, version.version)
     return _ref(client, name, str(version.version))
 
 
@@ -164,11 +170,6 @@ def require_version(client: MlflowClient, model: str) -> ModelVersionRef:
             "the alias, or register a model first."
         )
     return version
-
-
-def is_absent(error: MlflowException) -> bool:
-    """Tell whether MLflow says that there is no such model, version or alias."""
-    return error.error_code in _ABSENT
 
 
 def _ensure_registered_model(client: MlflowClient, name: str) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow.exceptions import MlflowException
 
-from airflow_mlops_provider.exceptions import ParameterError
+from airflow_mlops_provider.exceptions import MlflowUnavailableError, ParameterError
 from airflow_mlops_provider.steps.find_runs import quoted
-from airflow_mlops_provider.steps.register import is_absent, resolve_version
+from airflow_mlops_provider.steps.register import resolve_version
+from airflow_mlops_provider.steps.registry_errors import is_absent, is_outage
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,16 +38,22 @@ class RegistryState:
 
 
 def registry_state(client: MlflowClient, name: str) -> RegistryState:
-    """Look at a registered model; one that does not exist yet has no versions."""
+    """Look at a registered model; one that does not exist yet has no versions.
+
+    Raises:
+        MlflowUnavailableError: MLflow does not do its part.
+    """
     try:
         model = client.get_registered_model(name)
+        versions = client.search_model_versions(
+            f"name = {quoted(name)}", max_results=1, order_by=["version_number DESC"]
+        )
     except MlflowException as error:
         if is_absent(error):
             return RegistryState()
+        if is_outage(error):
+            raise MlflowUnavailableError(f"MLflow did not show {name!r}: {error}") from error
         raise
-    versions = client.search_model_versions(
-        f"name = {quoted(name)}", max_results=1, order_by=["version_number DESC"]
-    )
     newest = max((int(version.version) for version in versions), default=0)
     return RegistryState(newest, {alias: str(at) for alias, at in model.aliases.items()})
 

@@ -59,13 +59,10 @@ def train_model(
             contains types that nobody trusted.
     """
     _require_json(spec.params)
-    run.log_record(spec)
-    log_environment(run.client, run.run_id)  # of this process: it may not be Airflow's
     model = build_estimator(factory or spec.estimator, spec.params, spec.seed)
     rows = read_rows(spec)
     run.log_dataset(spec.dataset, "training")
     log_params(run, _logged_params(spec))
-    log_code(run, [factory] if factory else map(import_object, named_paths(spec.estimator)))
     start = perf_counter()
     fit_model(model, rows, class_weight=spec.class_weight, early_stopping=spec.early_stopping)
     metrics = {
@@ -76,6 +73,9 @@ def train_model(
     }
     if (count := iterations(model)) is not None:
         metrics["train_iterations"] = count
+    run.log_record(spec)
+    log_environment(run.client, run.run_id)  # of this process: it may not be Airflow's
+    log_code(run, [factory] if factory else map(import_object, named_paths(spec.estimator)))
     logged = log_model(model, rows.features, spec, run)
     log_model_metrics(run, logged.model_id, metrics)
     return ModelRef(

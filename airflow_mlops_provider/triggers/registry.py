@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from airflow_mlops_provider.steps.registry_events import RegistryState
 
 _STATE_KEY = "mlops_registry"
+_HAND_OVER_SECONDS = 3.0  # within one, the triggerer writes down the events it was given
 
 
 class ModelVersionTrigger(BaseTrigger):
     """Fire once the registry has a version as asked for, with its ``ModelVersionRef``.
+
+    A registry that does not answer is asked again.
 
     Args:
         name: Of the registered model.
@@ -62,21 +65,26 @@ class ModelVersionTrigger(BaseTrigger):
         yield TriggerEvent(version)
 
     def _look(self) -> dict[str, Any] | None:
-        return look(self.mlflow_conn_id, self.name, self.alias, self.newer_than)
+        try:
+            return look(self.mlflow_conn_id, self.name, self.alias, self.newer_than)
+        except ServiceError as error:
+            self.log.warning("Looking again in %s s: %s", self.poke_interval, error)
+            return None
 
 
 class ModelRegistryTrigger(BaseEventTrigger):
     """Turn what happens to a registered model into events of an asset, for an ``AssetWatcher``.
 
-    Each event has ``event`` (``version_created``, ``alias_set`` or ``alias_deleted``), ``name``,
-    ``version``, ``alias`` and ``previous`` (who had the alias before). What was there when the
-    trigger first looked is no event. The last state seen is kept with the asset, so nothing is
-    lost or told twice when the triggerer restarts; several changes of one alias between two looks
-    are one event.
+    All changes between two looks are one event of the asset, for Airflow wakes a DAG once for
+    several that come at the same moment and lets it see only the first. Its payload has ``name``
+    and ``changes``, each with ``event`` (``version_created``, ``alias_set`` or ``alias_deleted``),
+    ``name``, ``version``, ``alias`` and ``previous`` (who had the alias before). What was there
+    when the trigger first looked is no change. What was told is kept with the asset a moment later:
+    a restart of the triggerer loses nothing, and only one within that moment tells twice.
 
     Args:
         name: Of the registered model.
-        events: Which events to tell; None for all.
+        events: Which kinds of change to tell; None for all.
         aliases: Which aliases to tell of; None for all.
         poke_interval: Seconds between two looks.
         mlflow_conn_id: Connection of the registry.
@@ -110,17 +118,15 @@ class ModelRegistryTrigger(BaseEventTrigger):
         return "airflow_mlops_provider.triggers.registry.ModelRegistryTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield an event for each change, for as long as somebody watches."""
-        from airflow_mlops_provider.steps.registry_events import registry_events
-
+        """Yield an event whenever something changed, for as long as somebody watches."""
         seen = await self._remembered()
         while True:
             state = await asyncio.to_thread(self._look)
             if state is not None and state != seen:
-                for event in registry_events(self.name, seen, state) if seen else ():
-                    if self._is_wanted(event):
-                        yield TriggerEvent(event)
+                if changes := self._changes(seen, state):
+                    yield TriggerEvent({"name": self.name, "changes": changes})
                 seen = state
+                await asyncio.sleep(_HAND_OVER_SECONDS)
                 await self._remember(state)
             await asyncio.sleep(self.poke_interval)
 
@@ -133,6 +139,14 @@ class ModelRegistryTrigger(BaseEventTrigger):
         except ServiceError as error:
             self.log.warning("Looking again in %s s: %s", self.poke_interval, error)
             return None
+
+    def _changes(
+        self, seen: RegistryState | None, state: RegistryState
+    ) -> list[dict[str, str | None]]:
+        from airflow_mlops_provider.steps.registry_events import registry_events
+
+        found = registry_events(self.name, seen, state) if seen else []
+        return [event for event in found if self._is_wanted(event)]
 
     def _is_wanted(self, event: dict[str, str | None]) -> bool:
         if self.events is not None and event["event"] not in self.events:

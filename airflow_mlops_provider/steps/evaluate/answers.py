@@ -9,12 +9,11 @@ from zipfile import BadZipFile
 import mlflow
 import numpy as np
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE, ErrorCode
 from mlflow.types import DataType
 
 from airflow_mlops_provider.exceptions import MlflowUnavailableError, ModelError
+from airflow_mlops_provider.steps.registry_errors import is_outage
 
-_OUTAGES = {ErrorCode.Name(code) for code in (INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE)}
 _DAMAGES = (
     FileNotFoundError,
     ValueError,
@@ -51,7 +50,7 @@ def load_model(model_uri: str) -> Any:
     try:
         return mlflow.pyfunc.load_model(model_uri)
     except MlflowException as error:
-        if error.error_code in _OUTAGES:
+        if is_outage(error):
             raise MlflowUnavailableError(f"MLflow did not give {model_uri!r}: {error}") from error
         raise ModelError(
             f"Expected an MLflow model at {model_uri!r}, got: {error}. Check the name, version "
@@ -74,8 +73,8 @@ def predict_answers(model: Any, frame: pd.DataFrame) -> NDArray[np.float64]:
     """Return the prediction or the probability of class 1, shape (n,), or of each of k > 2, (n, k).
 
     Raises:
-        ModelError: a column of the model's signature is missing, or it answered with something
-            else than finite numbers for each row.
+        ModelError: a column of the model's signature is missing or of another type, or it answered
+            with something else than finite numbers for each row.
     """
     names = signature_names(model)
     missing = [name for name in names if name not in frame.columns]
@@ -84,7 +83,7 @@ def predict_answers(model: Any, frame: pd.DataFrame) -> NDArray[np.float64]:
             f"Expected columns {missing} for the model, got {sorted(frame.columns)}. Give it the "
             "features it was trained on."
         )
-    output = np.asarray(model.predict(_typed(model, frame[names])), dtype=float)
+    output = _numbers(model, frame[names])
     if output.ndim not in (1, 2) or output.shape[0] != len(frame):
         raise ModelError(f"Expected {len(frame)} predictions, got an output of {output.shape}.")
     if not np.isfinite(output).all():
@@ -96,6 +95,16 @@ def predict_answers(model: Any, frame: pd.DataFrame) -> NDArray[np.float64]:
     if output.ndim == 2 and output.shape[1] <= 2:
         return np.asarray(output[:, -1])
     return output
+
+
+def _numbers(model: Any, inputs: pd.DataFrame) -> NDArray[np.float64]:
+    try:
+        return np.asarray(model.predict(_typed(model, inputs)), dtype=float)
+    except (MlflowException, ValueError, TypeError) as error:
+        raise ModelError(
+            f"Expected numbers from the model, got {type(error).__name__}: {error}. Give it columns "
+            "of the types it was trained on, and log it so that it predicts numbers."
+        ) from error
 
 
 def _typed(model: Any, inputs: pd.DataFrame) -> pd.DataFrame:

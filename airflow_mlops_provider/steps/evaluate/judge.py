@@ -64,7 +64,7 @@ def evaluate_model(
         DataError: the dataset lacks a column, or rows with a target.
         ParameterError: a metric, slice or threshold is not one.
     """
-    run.log_record(spec)
+    _require_target(spec.dataset, spec.target)
     custom = _functions(spec)
     model, load_seconds = load_measured(model_uri)
     judged = _ask(model, spec, spec.dataset)
@@ -97,6 +97,7 @@ def evaluate_model(
         features=signature_names(model),
         **_decisions(judged, spec),
     )
+    run.log_record(spec)
     _log(report, judged.sample, run)
     return report
 
@@ -128,12 +129,16 @@ def _ask(
     return Judged(frame, replace(sample, threshold=threshold))
 
 
-def _labelled(dataset: DatasetRef, target: str) -> pd.DataFrame:
+def _require_target(dataset: DatasetRef, target: str) -> None:
     if target not in dataset.columns:
         raise DataError(
             f"Expected the target column {target!r} in dataset {dataset.name!r}, got "
             f"{sorted(dataset.columns)}. Correct `target`, or the step before."
         )
+
+
+def _labelled(dataset: DatasetRef, target: str) -> pd.DataFrame:
+    _require_target(dataset, target)
     frame = read_dataset(dataset)
     frame = frame[frame[target].notna()].reset_index(drop=True)
     if frame.empty:

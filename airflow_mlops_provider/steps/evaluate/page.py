@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from sklearn.calibration import CalibrationDisplay
-from sklearn.metrics import PrecisionRecallDisplay, PredictionErrorDisplay, RocCurveDisplay
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import precision_recall_curve, roc_curve
 
 from airflow_mlops_provider.steps.pages import render_page
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_mlops_provider.steps.metrics.figures import Sample
 
 MAX_POINTS = 200_000
-_SHOWN = 20
+_SHOWN, _DOTS = 20, 2_000
 _INK, _LINE = "#d64545", "#9fb3c8"
 
 
@@ -54,46 +54,33 @@ def evaluation_page(report: EvaluationReport, pictures: dict[str, bytes]) -> str
 
 
 def _roc(axes: Axes, sample: Sample) -> None:
-    RocCurveDisplay.from_predictions(
-        sample.positive,
-        sample.score,
-        ax=axes,
-        plot_chance_level=True,
-        curve_kwargs={"color": _INK},
-    )
-    axes.set_title("ROC curve")
+    false_alarms, hits, _ = roc_curve(sample.positive, sample.score)
+    axes.plot([0, 1], [0, 1], color=_LINE, linestyle="--")
+    axes.plot(false_alarms, hits, color=_INK)
+    axes.set(title="ROC curve", xlabel="False positive rate", ylabel="Recall")
 
 
 def _precision_recall(axes: Axes, sample: Sample) -> None:
-    PrecisionRecallDisplay.from_predictions(
-        sample.positive, sample.score, ax=axes, plot_chance_level=True, curve_kwargs={"color": _INK}
-    )
-    axes.set_title("Precision and recall")
+    precision, recall, _ = precision_recall_curve(sample.positive, sample.score)
+    axes.axhline(sample.positive.mean(), color=_LINE, linestyle="--")
+    axes.step(recall, precision, where="post", color=_INK)
+    axes.set(title="Precision and recall", xlabel="Recall", ylabel="Precision")
 
 
 def _calibration(axes: Axes, sample: Sample) -> None:
-    CalibrationDisplay.from_predictions(
-        sample.positive,
-        np.clip(sample.score, 0, 1),
-        n_bins=10,
-        strategy="quantile",
-        ax=axes,
-        color=_INK,
-    )
-    axes.set_title("Calibration")
+    chance = np.clip(sample.score, 0, 1)
+    rate, predicted = calibration_curve(sample.positive, chance, n_bins=10, strategy="quantile")
+    axes.plot([0, 1], [0, 1], color=_LINE, linestyle="--")
+    axes.plot(predicted, rate, color=_INK, marker="o")
+    axes.set(title="Calibration", xlabel="Mean probability", ylabel="Share of class 1")
 
 
 def _residuals(axes: Axes, sample: Sample) -> None:
-    PredictionErrorDisplay.from_predictions(
-        sample.truth,
-        sample.score,
-        kind="residual_vs_predicted",
-        ax=axes,
-        subsample=2_000,
-        random_state=0,
-        scatter_kwargs={"color": _INK, "alpha": 0.4, "s": 8},
-    )
-    axes.set_title("Residuals")
+    rows = np.linspace(0, len(sample) - 1, min(len(sample), _DOTS)).astype(np.intp)
+    shown = sample.take(rows)
+    axes.axhline(0, color=_LINE, linestyle="--")
+    axes.scatter(shown.score, shown.truth - shown.score, s=8, alpha=0.4, color=_INK)
+    axes.set(title="Residuals", xlabel="Prediction", ylabel="Truth minus prediction")
 
 
 def _importance(axes: Axes, report: EvaluationReport) -> None:

@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 from unittest.mock import MagicMock, patch
 
 import pytest
-from airflow.providers.standard.exceptions import HITLTimeoutError
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import (
     AirflowFailException,
@@ -75,10 +74,25 @@ def test_a_rejection_is_kept_and_skips_the_promotion(context, approve):
 
 def test_no_answer_in_time_is_kept_and_fails(context, approve):
     event = {"error": "no answer", "error_type": "timeout"}
-    with patch(STEP) as kept, pytest.raises(HITLTimeoutError):
+    with patch(STEP) as kept, pytest.raises(AirflowFailException, match="no answer"):
         approve.execute_complete(context, event)
     assert kept.call_args.kwargs["answer"] == "timed out"
     assert kept.call_args.kwargs["by"] == "nobody"
+
+
+def test_a_default_that_was_taken_for_want_of_an_answer_is_kept_as_that(context, approve):
+    event = answered("Approve") | {"responded_by_user": None, "timedout": True}
+    with patch(STEP) as kept:
+        approve.execute_complete(context, event)
+    said = kept.call_args.kwargs
+    assert (said["answer"], said["by"]) == ("Approve", "nobody")
+    assert said["reason"] == "nobody answered in time, so the default was taken"
+
+
+def test_a_rejection_that_fails_the_task_is_not_asked_again(context, approve):
+    approve.fail_on_reject = True
+    with patch(STEP), pytest.raises(AirflowFailException, match="too slow"):
+        approve.execute_complete(context, answered("Reject", "too slow"))
 
 
 def test_something_that_is_no_verdict_fails_for_good(context, version):

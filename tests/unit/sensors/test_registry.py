@@ -60,7 +60,12 @@ async def test_the_trigger_fires_once_the_version_is_there():
         assert [event.payload async for event in trigger.run()] == [FOUND]
 
 
-async def events_of(trigger, states, n):
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr("airflow_mlops_provider.triggers.registry._HAND_OVER_SECONDS", 0)
+
+
+async def changes_told(trigger, states, n):
     async def first():
         return [event.payload async for event in take(trigger.run(), n)]
 
@@ -69,7 +74,8 @@ async def events_of(trigger, states, n):
             yield await anext(events)
 
     with patch.object(ModelRegistryTrigger, "_look", side_effect=[*states, *[states[-1]] * 50]):
-        return await asyncio.wait_for(first(), 5)
+        told = await asyncio.wait_for(first(), 5)
+    return [change for payload in told for change in payload["changes"]]
 
 
 STATES = [
@@ -82,7 +88,7 @@ STATES = [
 
 async def test_changes_become_events_and_what_was_there_before_does_not():
     trigger = ModelRegistryTrigger(name="delay", poke_interval=0)
-    told = await events_of(trigger, STATES, 4)
+    told = await changes_told(trigger, STATES, 2)
     assert [(each["event"], each["version"], each["alias"]) for each in told] == [
         ("version_created", "2", None),
         ("alias_set", "2", "challenger"),
@@ -96,7 +102,7 @@ async def test_only_what_was_asked_for_is_told():
     trigger = ModelRegistryTrigger(
         name="delay", events=["alias_set"], aliases=["champion"], poke_interval=0
     )
-    (told,) = await events_of(trigger, STATES, 1)
+    (told,) = await changes_told(trigger, STATES, 1)
     assert (told["alias"], told["version"]) == ("champion", "2")
 
 
@@ -104,15 +110,31 @@ async def test_a_restarted_triggerer_goes_on_from_the_state_it_kept():
     trigger = ModelRegistryTrigger(name="delay", poke_interval=0)
     trigger.asset_state_store = AsyncMock()
     trigger.asset_state_store.aget.return_value = STATES[0].to_json()
-    (told,) = await events_of(trigger, [RegistryState(1, {"champion": "1", "x": "1"})], 1)
+    (told,) = await changes_told(trigger, [RegistryState(1, {"champion": "1", "x": "1"})], 1)
     assert told["alias"] == "x"
 
 
-async def test_a_registry_that_does_not_answer_is_waited_for():
-    trigger = ModelRegistryTrigger(name="delay", poke_interval=0)
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        ModelRegistryTrigger(name="delay", poke_interval=0),
+        ModelVersionTrigger(
+            name="delay", alias=None, newer_than=None, poke_interval=0, mlflow_conn_id="c"
+        ),
+    ],
+)
+async def test_a_registry_that_does_not_answer_is_waited_for(trigger):
     hook = "airflow_mlops_provider.triggers.registry.MlflowHook.get_conn"
     with patch(hook, side_effect=MlflowUnavailableError("down")):
         assert trigger._look() is None
+
+
+async def test_a_state_is_kept_only_after_its_events_were_handed_over():
+    trigger = ModelRegistryTrigger(name="delay", poke_interval=0)
+    trigger.asset_state_store = AsyncMock()
+    trigger.asset_state_store.aget.return_value = STATES[0].to_json()
+    await changes_told(trigger, [STATES[2]], 1)
+    trigger.asset_state_store.aset.assert_not_awaited()
 
 
 def test_the_trigger_is_made_anew_from_what_it_serializes():

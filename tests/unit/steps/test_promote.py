@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from threading import Barrier
 
@@ -12,13 +13,13 @@ from airflow_mlops_provider.exceptions import (
     ParameterError,
     RegistryConflictError,
 )
-from airflow_mlops_provider.steps import promote
+from airflow_mlops_provider.steps import promotion_lock as locking
 from airflow_mlops_provider.steps.promote import (
     promote_version,
-    promotion_lock,
     roll_back,
     set_alias,
 )
+from airflow_mlops_provider.steps.promotion_lock import promotion_lock
 from airflow_mlops_provider.steps.register import find_version, register_model
 
 
@@ -88,20 +89,44 @@ def test_a_promotion_that_died_half_way_is_finished_by_the_next_try(client, name
 
 
 def test_the_lock_of_a_dead_process_is_broken(client, name, versions, monkeypatch):
-    monkeypatch.setattr(promote, "_STALE_SECONDS", 0.3)
+    monkeypatch.setattr(locking, "_STALE_SECONDS", 0.3)
     client.create_registered_model(f"{name}.promotion-lock")
     assert promote_version(client, versions[1], expected_champion="1").version == "2"
     assert not client.search_registered_models("name LIKE '%.promotion-lock'")
 
 
 def test_a_lock_that_is_held_too_long_is_said(client, name, monkeypatch):
-    monkeypatch.setattr(promote, "_WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(locking, "_WAIT_SECONDS", 0.3)
     with (
         promotion_lock(client, name),
         pytest.raises(MlflowUnavailableError, match="Another promotion"),
         promotion_lock(client, name),
     ):
         pass
+
+
+def test_whoever_lost_the_lock_neither_writes_nor_frees_it(client, name, monkeypatch):
+    monkeypatch.setattr(locking, "_STALE_SECONDS", 0.3)
+    with ExitStack() as later:
+        with promotion_lock(client, name) as held_up:
+            held_up()
+            rival = later.enter_context(promotion_lock(client, name))
+            with pytest.raises(MlflowUnavailableError, match="took"):
+                held_up()
+        rival()
+    assert not client.search_registered_models("name LIKE '%.promotion-lock'")
+
+
+def test_a_request_that_reached_the_server_twice_still_gets_the_lock(client, name, monkeypatch):
+    create = type(client).create_registered_model
+
+    def twice(self, *arguments, **named):
+        create(self, *arguments, **named)
+        return create(self, *arguments, **named)
+
+    monkeypatch.setattr(type(client), "create_registered_model", twice)
+    with promotion_lock(client, name) as require_held:
+        require_held()
 
 
 def test_rolling_back_goes_one_step_at_a_time(client, name, versions):
@@ -130,6 +155,17 @@ def test_a_roll_back_that_died_half_way_is_finished_by_the_next_try(client, name
     client.set_registered_model_alias(name, "champion", "1")  # as far as it came
     assert roll_back(client, name, reason="slow", by="a").version == "1"
     assert aliases(client, name) == {"champion": "1", "challenger": "3"}
+
+
+def test_after_a_promotion_died_half_way_a_roll_back_goes_to_what_was_there_before(
+    client, name, versions
+):
+    promote_version(client, versions[1], expected_champion="1")
+    client.set_registered_model_alias(name, "previous", "2")  # as far as version 3 came
+    assert roll_back(client, name, reason="slow", by="a").version == "1"
+    client.set_registered_model_alias(name, "previous", "1")
+    with pytest.raises(ModelError, match="got 1 and None"):
+        roll_back(client, name, reason="slow", by="b")
 
 
 def test_a_champion_that_is_another_by_now_is_not_rolled_back(client, name, versions):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -24,6 +25,13 @@ def test_a_model_is_registered_once(client, name, models):
     assert first == again
     assert (first.version, first.aliases, first.tags) == ("1", ["champion"], {"team": "ops"})
     assert first.model_id == models[0].model_id
+
+
+def test_the_same_model_twice_at_once_is_registered_once(client, name, models):
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda _: register_model(client, models[0], name=name), range(4))
+    assert {version.version for version in found} == {"1"}
+    assert len(client.search_model_versions(f'name = "{name}"')) == 1
 
 
 def test_the_next_model_becomes_the_challenger(client, name, models):

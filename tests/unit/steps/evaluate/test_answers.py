@@ -74,6 +74,7 @@ def test_an_outage_is_not_the_models_fault():
     [
         (lambda _: np.zeros(3), "1000 predictions"),
         (lambda n: np.zeros((n, 2, 2)), r"\(1000, 2, 2\)"),
+        (lambda n: ["late"] * n, "numbers from the model, got ValueError"),
         (lambda n: np.r_[np.zeros(n - 1), np.nan], "for 1 of 1000 rows, the first at row 999"),
     ],
 )
@@ -81,6 +82,12 @@ def test_answers_that_are_no_numbers_for_each_row_are_refused(model_uri, holdout
     model = Answering(load_model(model_uri), answer)
     with pytest.raises(ModelError, match=said):
         predict_score(model, read_dataset(holdout))
+
+
+def test_a_column_that_became_text_is_not_given_to_the_model(model_uri, holdout):
+    frame = read_dataset(holdout).assign(hour="noon")
+    with pytest.raises(ModelError, match="types it was trained on"):
+        predict_answers(load_model(model_uri), frame)
 
 
 @pytest.mark.parametrize(("columns", "shape"), [(1, (1000,)), (2, (1000,)), (4, (1000, 4))])
