@@ -34,11 +34,14 @@ Airflow 3.3.2 takes a task that is answered sooner for one whose process died.
 
 
 class AttentiveStack(LocalStack):
-    """Airflow looks every second whether a question was not answered in time."""
+    """Airflow notices within seconds that nobody answers, or that the triggerer is gone."""
 
     def airflow_env(self) -> dict[str, str]:
-        interval = {"AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1"}
-        return {**super().airflow_env(), **interval}
+        return {
+            **super().airflow_env(),
+            "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1",
+            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",
+        }
 
 
 class Airflow:
@@ -56,7 +59,7 @@ class Airflow:
         )
         self._triggerer = Service(
             "The triggerer",
-            [*self._airflow().cmdline()[:-1], "triggerer"],
+            [*stack.services[-1].command[:-1], "triggerer"],
             {**base_env(), **stack.airflow_env()},
             stack.logs / "triggerer.log",
             f"{stack.airflow_url}/api/v2/monitor/health",
@@ -74,7 +77,7 @@ class Airflow:
 
     def states(self, dag_id: str, run: str) -> dict[str, str]:
         """Wait until the run has ended, and return the states of its tasks."""
-        self.client.wait(dag_id, run, 120)
+        self.client.wait(dag_id, run, 180)
         return self.client.task_states(dag_id, run)
 
     def tries(self, dag_id: str, run: str, task_id: str) -> int:
@@ -93,12 +96,14 @@ class Airflow:
         payloads = [each for run in runs for each in (self.client.xcom("woken", run, "told") or [])]
         return [(each["event"], each["version"], each["alias"]) for each in payloads]
 
-    def stop_triggerer(self) -> None:
+    def kill_triggerer(self) -> None:
         (triggerer,) = (
-            process for process in self._airflow().children() if _command(process) == "triggerer"
+            process
+            for process in self._airflow().children()
+            if _command(process).endswith("triggerer")
         )
-        triggerer.terminate()
-        triggerer.wait(30)
+        for process in (triggerer, *triggerer.children(recursive=True)):
+            process.kill()
 
     def start_triggerer(self) -> None:
         self._triggerer.start()
@@ -120,7 +125,7 @@ class Airflow:
 
 def _command(process: psutil.Process) -> str:
     try:
-        return process.cmdline()[-1]
+        return " ".join(process.cmdline())
     except (psutil.ZombieProcess, psutil.NoSuchProcess):
         return ""
 
@@ -129,7 +134,7 @@ def _question(dag_id: str, run: str) -> str:
     return f"/dags/{dag_id}/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
 
 
-def until(true: Callable[[], Any], seconds: float = 60) -> Any:
+def until(true: Callable[[], Any], seconds: float = 180) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := true()):
         assert time.monotonic() < deadline, f"not within {seconds:g} s"
@@ -301,7 +306,7 @@ def test_changes_by_hand_wake_a_dag_once_also_across_a_restart_of_the_triggerer(
     until(lambda: airflow.told() == told)
     kept = {"mlops_registry": {"newest": 2, "aliases": {"champion": "1"}}}
     until(lambda: airflow.remembered("watched") == kept)
-    airflow.stop_triggerer()
+    airflow.kill_triggerer()
     client.set_registered_model_alias("watched", "champion", "2")
     airflow.start_triggerer()
     told += [("alias_set", "2", "champion")]

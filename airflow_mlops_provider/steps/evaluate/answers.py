@@ -102,8 +102,8 @@ def _numbers(model: Any, inputs: pd.DataFrame) -> NDArray[np.float64]:
         return np.asarray(model.predict(_typed(model, inputs)), dtype=float)
     except (MlflowException, ValueError, TypeError) as error:
         raise ModelError(
-            f"Expected numbers from the model, got {type(error).__name__}: {error}. Give it columns "
-            "of the types it was trained on, and log it so that it predicts numbers."
+            f"Expected numbers from the model, got {type(error).__name__}: {error}. Give it "
+            "columns of the types it was trained on, and log it so that it predicts numbers."
         ) from error
 
 
