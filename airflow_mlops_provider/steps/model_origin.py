@@ -21,7 +21,7 @@ from airflow_mlops_provider.steps.metadata import (
 )
 from airflow_mlops_provider.steps.model_card import Origin
 from airflow_mlops_provider.steps.model_card_text import as_description, as_markdown, as_page
-from airflow_mlops_provider.steps.register import is_absent
+from airflow_mlops_provider.steps.registry_errors import is_absent
 from airflow_mlops_provider.steps.reproduce_recorded import Store
 
 if TYPE_CHECKING:

@@ -167,6 +167,7 @@ def race(server, code, records, argument):
 # --- processes that die, and rivals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "call", "left"),
     [
@@ -350,6 +351,7 @@ def test_a_malicious_file_that_nobody_registered_is_not_even_opened(client, new_
 # --- a server that goes away
 
 
+@pytest.mark.slow
 def test_without_mlflow_a_champion_is_never_taken_for_unusable(
     server, client, versions, models, new_run, dataset, tmp_path, tracked, monkeypatch
 ):

@@ -267,6 +267,7 @@ def check_whole(client, report):
     assert {each["mlflow.parentRunId"] for each in tags} == {report.mlflow_run_id}
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_hides_no_error_and_leaves_nothing_open(
     process, server, client, experiment
 ):

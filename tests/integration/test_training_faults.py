@@ -175,6 +175,7 @@ train.fit_model = fill
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_costs_one_attempt(attempt, spec):
     failed, retried = attempt(), attempt()
     process = in_process(FULL, failed, spec)
@@ -225,6 +226,7 @@ def in_thread(spec, run):
     return finish
 
 
+@pytest.mark.slow
 def test_a_training_outlives_a_restart_of_mlflow(server, attempt, paused):
     run = attempt()
     finish = in_thread(paused, run)
@@ -238,6 +240,7 @@ def test_a_training_outlives_a_restart_of_mlflow(server, attempt, paused):
     assert models_of(run)[run.run_id].status == "READY"
 
 
+@pytest.mark.slow
 def test_without_mlflow_a_training_fails_so_that_it_is_retried(
     server, attempt, paused, monkeypatch
 ):

@@ -178,6 +178,7 @@ def test_workers_share_a_study(client, dataset, where):
     assert {each.data.tags["mlflow.parentRunId"] for each in logged} <= {r.run_id for r in runs}
 
 
+@pytest.mark.slow
 def test_a_database_gives_the_trials_of_a_dead_worker_to_another(
     client, dataset, postgres, monkeypatch
 ):
