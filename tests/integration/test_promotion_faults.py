@@ -161,7 +161,7 @@ def race(server, code, records, argument):
     for process in processes:
         process.stdin.write("go\n")
         process.stdin.flush()
-    return [process.communicate(timeout=60)[0].split()[-1] for process in processes]
+    return [process.communicate(timeout=180)[0].split()[-1] for process in processes]
 
 
 # --- processes that die, and rivals
@@ -238,12 +238,6 @@ def judge(model, dataset, workspace, *, optional):
         workspace=str(workspace),
     )
     return operator.execute({"ti": MagicMock()})
-
-
-def files_of(client, model):
-    """Return the folder in which the server keeps a model's files."""
-    location = client.get_logged_model(model.model_id).artifact_location
-    return location.removeprefix("mlflow-artifacts:/")
 
 
 @pytest.fixture
