@@ -11,7 +11,7 @@ import pytest
 from sklearn.tree import DecisionTreeClassifier
 
 from airflow_mlops_provider.steps.snapshot import write_dataset
-from airflow_mlops_provider.steps.track import TaskRun, experiment_id, start_pipeline_run, task_run
+from airflow_mlops_provider.steps.track import experiment_id, start_pipeline_run, task_run
 from tests.training import train
 
 PIPELINE = {"airflow.dag_id": "a_dag", "airflow.run_id": "run's 1"}
@@ -76,8 +76,15 @@ def name(request):
 
 
 @pytest.fixture
-def models(client, experiment, dataset):
-    """Three models that nobody registered yet, each of a run of its own."""
-    runs = [TaskRun(client, client.create_run(experiment).info.run_id, experiment) for _ in "123"]
-    fields = {"features": ["hour"], "target": "late"}
-    return [train(dataset, DecisionTreeClassifier, run=run, **fields) for run in runs]
+def models(client, experiment, dataset, request):
+    """Three models that nobody registered yet, each of a task of its own."""
+    start_pipeline_run(client, experiment, PIPELINE, name="run", extra_tags={})
+
+    def trained(number):
+        task = {"airflow.task_id": f"{request.node.name} {number}"}
+        with task_run(client, experiment, PIPELINE, task, "task") as opened:
+            return train(
+                dataset, DecisionTreeClassifier, run=opened, features=["hour"], target="late"
+            )
+
+    return [trained(number) for number in range(3)]

@@ -10,7 +10,7 @@ from airflow_mlops_provider.steps.reproduce_recorded import Store
 
 
 def test_the_run_tells_where_the_model_came_from(client, models, run):
-    client.set_tag(run.run_id, GIT_COMMIT, "c0ffee")
+    client.set_tag(models[-1].run_id, GIT_COMMIT, "c0ffee")
     origin = origin_of(client, models[-1].run_id)
     assert origin.spec.target == "late"
     assert origin.spec.dataset.n_rows == 1_000

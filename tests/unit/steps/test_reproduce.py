@@ -156,7 +156,7 @@ def test_a_training_that_failed_has_nothing_to_compare(client, experiment, repro
         task_run(client, experiment, {}, {"airflow.task_id": "fails"}, "t") as run,
     ):
         train(dataset, FOREST, run=run, **{**GIVEN, "params": {"n_estimators": -1}})
-    with pytest.raises(ModelError, match=r"FAILED\), got none"):
+    with pytest.raises(ParameterError, match=r"finished training .* got none"):
         reproduce(run.run_id)
 
 

@@ -172,7 +172,7 @@ def test_rows_without_a_finite_answer_fail(tried, function, failures):
 def test_what_a_model_raised_stands_in_the_counterexample(tried):
     result = tried(refusing_null, kind="missing", features=["y"])
     assert result.failures == result.n == 50
-    assert result.counterexamples[0].note == "y missing: ValueError: y is null"
+    assert "got ValueError: y is null" in result.counterexamples[0].note
     assert result.counterexamples[0].changed == {"y": "null"}
 
 
