@@ -16,7 +16,7 @@ from airflow_mlops_provider.steps.evaluate.answers import load_model, predict_an
 if TYPE_CHECKING:
     import pandas as pd
 
-_WARM_UP, _CALLS = 3, 30
+_WARM_UP, _MIN_CALLS, _MAX_CALLS, _SECONDS = 3, 5, 30, 0.5
 
 
 def load_measured(model_uri: str) -> tuple[Any, float]:
@@ -26,7 +26,9 @@ def load_measured(model_uri: str) -> tuple[Any, float]:
 
 
 def measure_cost(model: Any, model_uri: str, row: pd.DataFrame, load_seconds: float) -> ModelCost:
-    """Ask the model for one row again and again, 30 times after it warmed up.
+    """Ask the model for one row again and again, once it warmed up.
+
+    That is 30 times, but no more once half a second went by and it was asked five times.
 
     Args:
         model: The loaded model.
@@ -34,12 +36,14 @@ def measure_cost(model: Any, model_uri: str, row: pd.DataFrame, load_seconds: fl
         row: One real row, shape (1, k).
         load_seconds: What loading it took.
     """
-    seconds = []
-    for _ in range(_WARM_UP + _CALLS):
+    for _ in range(_WARM_UP):
+        predict_answers(model, row)
+    seconds: list[float] = []
+    while len(seconds) < _MAX_CALLS and (len(seconds) < _MIN_CALLS or sum(seconds) < _SECONDS):
         start = time.perf_counter()
         predict_answers(model, row)
         seconds.append(time.perf_counter() - start)
-    p50, p95 = np.quantile(seconds[_WARM_UP:], [0.5, 0.95]) * 1000
+    p50, p95 = np.quantile(seconds, [0.5, 0.95]) * 1000
     return ModelCost(
         latency_p50_ms=float(p50),
         latency_p95_ms=float(p95),
