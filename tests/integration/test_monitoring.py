@@ -55,17 +55,17 @@ def world(tmp_path_factory):
     uri = f"sqlite:///{folder}/mlflow.db"
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient(uri, uri)
-    train = write_dataset(flights(4000, 0), name="flights", workspace=workspace, source="made")
+    learned = write_dataset(flights(4000, 0), name="flights", workspace=workspace, source="made")
     with task_run(client, experiment_id(client, "e", str(folder / "a")), {}, {}, "train") as run:
         model = train(
-            train,
+            learned,
             "sklearn.linear_model.LogisticRegression",
             run=run,
             features=FEATURES,
             target="late",
             params={"max_iter": 1000},
         )
-    yield World(workspace, model, train, profile_dataset(train, FEATURES, workspace))
+    yield World(workspace, model, learned, profile_dataset(learned, FEATURES, workspace))
     mlflow.set_tracking_uri(before)
 
 

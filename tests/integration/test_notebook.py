@@ -136,5 +136,5 @@ def test_a_task_that_is_told_to_stop_ends_its_kernel_and_keeps_the_notebook(
         signal.signal(signal.SIGTERM, before)
     assert ends(pids[0])
     (run,), _ = runs_of(client, context)
-    assert run.info.status == "FAILED"
+    assert run.info.status == "KILLED"
     assert "half" in mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/notebook.html")
