@@ -18,6 +18,7 @@ from airflow_mlops_provider.steps.predict import batch_predict
 from airflow_mlops_provider.steps.snapshot import write_dataset
 from airflow_mlops_provider.steps.track import experiment_id, task_run
 from tests.prediction_logs import record, write_segment
+from tests.training import train
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.records import DatasetRef, ModelRef
