@@ -231,7 +231,14 @@ def _operator(folder: str, config: dict[str, Any]) -> Callable[[datetime, dateti
 
     Path(folder, "feature_store.yaml").write_text(json.dumps(config))  # which is YAML, too
     ti = SimpleNamespace(
-        dag_id="dag", run_id="run", task_id="take", map_index=-1, try_number=1, max_tries=0
+        dag_id="dag",
+        run_id="run",
+        task_id="take",
+        map_index=-1,
+        try_number=1,
+        max_tries=0,
+        log_url="",
+        dag_version_id="",
     )
     kept: dict[str, Any] = {}
     state = SimpleNamespace(get=kept.get, set=kept.__setitem__)
