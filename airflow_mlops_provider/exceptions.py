@@ -12,8 +12,10 @@
     │   ├── GateRefusedError        a challenger fell through a floor of the promotion gate
     │   ├── RolloutFailedError      a rollout was rolled back, or could not be
     │   └── RegistryConflictError   somebody else moved the alias or the state meanwhile
+    ├── NotebookError               a cell of a notebook failed; a retry may help
     └── ServiceError                a service did not do its part; a retry may help
         ├── SourceChangedError      a source was written to while we read it
+        ├── StepFailedError         a step in an environment of its own did not end well
         ├── FeatureStoreUnavailableError
         ├── MlflowUnavailableError
         ├── ServingUnavailableError
@@ -70,12 +72,20 @@ class RegistryConflictError(PermanentError):
     """Somebody else moved an alias or a state between our look and our write."""
 
 
+class NotebookError(MlopsError):
+    """A cell of a notebook failed, or its kernel died; what it called may work next time."""
+
+
 class ServiceError(MlopsError):
     """A service did not answer or did not do its part; a retry may help."""
 
 
 class SourceChangedError(ServiceError):
     """A source was written to while it was read; once its writer is done, a retry helps."""
+
+
+class StepFailedError(ServiceError):
+    """A step in an environment of its own crashed, was killed, or its environment was not made."""
 
 
 class FeatureStoreUnavailableError(ServiceError):

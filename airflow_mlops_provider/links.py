@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseOperatorLink
 
+from airflow_mlops_provider.steps.metadata import mlflow_run_url as mlflow_run_url
+
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
@@ -45,6 +47,13 @@ class DataDocsLink(_PushedLink):
     xcom_key = "data_docs_url"
 
 
+class EvaluationLink(_PushedLink):
+    """Opens the figures and pictures of an evaluation."""
+
+    name = "Evaluation"
+    xcom_key = "evaluation_url"
+
+
 class DriftReportLink(_PushedLink):
     """Opens the pictures of what drifted."""
 
@@ -52,11 +61,25 @@ class DriftReportLink(_PushedLink):
     xcom_key = "drift_report_url"
 
 
-def mlflow_run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str | None:
-    """Return the page of a run, or None if the store at ``tracking_uri`` has no pages."""
-    if not tracking_uri.startswith(("http://", "https://")):
-        return None
-    return f"{tracking_uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+class NotebookLink(_PushedLink):
+    """Opens the notebook that a task executed."""
+
+    name = "Notebook"
+    xcom_key = "notebook_url"
+
+
+class BehaviourLink(_PushedLink):
+    """Opens the page about the behavioural tests of a model."""
+
+    name = "Behaviour"
+    xcom_key = "behaviour_url"
+
+
+class ModelCardLink(_PushedLink):
+    """Opens what there is to know of a model."""
+
+    name = "Model card"
+    xcom_key = "model_card_url"
 
 
 def artifact_url(run_url: str, path: str) -> str:

@@ -47,6 +47,13 @@ def exists(uri: str) -> bool:
     return bool(fs.exists(path))
 
 
+def remove(folder: str) -> None:
+    """Remove a folder and what is in it, if it is there."""
+    fs, path = url_to_fs(folder)
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
+
+
 @contextmanager
 def atomic_path(uri: str) -> Iterator[str]:
     """Give a temporary URI beside ``uri``; rename it to ``uri`` if the block ends well.

@@ -14,6 +14,8 @@ from airflow.timetables.assets import AssetOrTimeSchedule
 
 from airflow_mlops_provider.assets import drift_asset, performance_asset
 from airflow_mlops_provider.operators import (
+    CheckModelArtifactOperator,
+    CheckModelBehaviourOperator,
     DeployModelOperator,
     EvaluateModelOperator,
     FeastApplyOperator,
@@ -30,11 +32,13 @@ from airflow_mlops_provider.operators import (
 )
 from flights.columns import FEATURES, TARGET, TIME
 from flights.settings import (
+    BEHAVIOUR,
     CHAMPION,
     ENDPOINT,
     ESTIMATOR,
     FEATURE_REPO,
     FEATURE_SERVICE,
+    INTENDED_USE,
     LANDED_FLIGHTS,
     MODEL,
     SOURCE_LICENSE,
@@ -103,7 +107,20 @@ with DAG(
             estimator_params={"max_iter": 60},
             n_trials=3,
         )
-        judged_on = {"dataset": split.output["test"], "target": TARGET, "slices": ["origin"]}
+        behaviour = CheckModelBehaviourOperator(
+            task_id="check_behaviour",
+            model=tune.output,
+            dataset=split.output["test"],
+            tests=BEHAVIOUR,
+        )
+        artifact = CheckModelArtifactOperator(
+            task_id="check_artifact", model=tune.output, dataset=split.output["test"]
+        )
+        judged_on = {
+            "dataset": split.output["test"],
+            "target": TARGET,
+            "slices": ["origin", {"column": "distance", "bins": 4}],
+        }
         challenger = EvaluateModelOperator(
             task_id="evaluate_challenger", model=tune.output, **judged_on
         )
@@ -118,12 +135,18 @@ with DAG(
             margin=0.01,
             floors={"auc": 0.6},
             slice_floor=0.55,
+            data=validate.output,
+            behaviour=behaviour.output,
+            artifact=artifact.output,
         )
         register = RegisterModelOperator(
             task_id="register",
             model=tune.output,
             name=MODEL,
             evaluation=challenger.output,
+            verdict=gate.output,
+            behaviour=behaviour.output,
+            intended_use=INTENDED_USE,
             profile_uri=profile.output["profile_uri"],
             suite_uri=profile.output["suite_uri"],
             feature_service=features.output["feature_service"],
@@ -134,4 +157,3 @@ with DAG(
         )
 
         validate >> build_features() >> apply >> features
-        gate >> register

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from inspect import signature
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
@@ -18,7 +19,14 @@ if TYPE_CHECKING:
 class MlflowRunDecoratedOperator(DecoratedOperator, MlopsOperator, PythonOperator):
     """Call a function while an MLflow run for this task attempt is active.
 
-    ``mlflow.log_metric`` and its siblings, and every autologging flavour, write to that run.
+    ``mlflow.log_metric`` and its siblings, and every autologging flavour, write to that run. A
+    parameter ``mlflow_run=None`` gets it as a :class:`~airflow_mlops_provider.steps.track.TaskRun`.
+    The function may be ``async``.
+
+    Recorded are: each ``DatasetRef`` among the arguments as an input of the run, with the
+    argument's name as context; texts, numbers and flags among them as parameters; and what the
+    function returns, as a record or as ``outputs.json``. A function that trains returns
+    :func:`~airflow_mlops_provider.steps.train.model_ref`.
 
     Args:
         python_callable: The decorated function.
@@ -49,11 +57,15 @@ class MlflowRunDecoratedOperator(DecoratedOperator, MlopsOperator, PythonOperato
         super().__init__(kwargs_to_upstream=upstream, **upstream, **kwargs)
 
     def execute(self, context: Context) -> Any:
-        """Call the function."""
-        import mlflow
+        """Call the function, and record what goes in and out."""
+        from airflow_mlops_provider.steps.function_run import active_run, log_arguments, log_result
 
-        with self.tracked_run(context) as run, mlflow.start_run(run_id=run.run_id):
-            return super().execute(context)
+        given = signature(self.python_callable).bind_partial(*self.op_args, **self.op_kwargs)
+        with self.tracked_run(context) as run:
+            log_arguments(run, given.arguments)
+            with active_run(run):
+                result = super().execute(cast("Context", {**context, "mlflow_run": run}))
+            return log_result(run, result)
 
 
 def mlflow_run_task(

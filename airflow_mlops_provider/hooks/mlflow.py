@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from airflow_mlops_provider.exceptions import MlflowUnavailableError
 from airflow_mlops_provider.hooks.mlflow_auth import set_authorization
 from airflow_mlops_provider.hooks.settings import workspace_uri
 from airflow_mlops_provider.workspace import join
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
     from mlflow import MlflowClient
 
-_HEALTH_TIMEOUT_SECONDS = 10
+_CREDENTIALS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
 
 class MlflowHook(BaseHook):
@@ -47,6 +46,17 @@ class MlflowHook(BaseHook):
         """Where new experiments keep artifacts; None leaves it to the server."""
         return None if self._connection() else join(workspace_uri(), "mlflow", "artifacts")
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that let MLflow in another process use the same server as the same user."""
+        token, login, password = _credentials(self._connection())
+        variables = {"MLFLOW_TRACKING_URI": self.tracking_uri}
+        variables["MLFLOW_REGISTRY_URI"] = self.tracking_uri
+        if token or login:  # all three: what the process inherits must not be mixed with these
+            basic = ("", "") if token else (login or "", password or "")
+            variables |= zip(_CREDENTIALS, (token or "", *basic), strict=True)
+        return variables
+
     def get_conn(self) -> MlflowClient:
         """Return a client, and make its server the one that MLflow's fluent API uses.
 
@@ -55,9 +65,11 @@ class MlflowHook(BaseHook):
         """
         import mlflow
 
+        from airflow_mlops_provider.steps.health import require_mlflow
+
         connection = self._connection()
         uri = self.tracking_uri
-        _require_health(uri)
+        require_mlflow(uri)
         set_authorization(*_credentials(connection))
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
@@ -95,19 +107,3 @@ def _credentials(connection: Connection | None) -> tuple[str | None, str | None,
     if connection is None:
         return None, None, None
     return connection.extra_dejson.get("token"), connection.login, connection.password
-
-
-def _require_health(uri: str) -> None:
-    """Fail at once where MLflow's own client would retry silently for minutes."""
-    import requests
-
-    if not uri.startswith("http"):
-        return
-    try:
-        answer = requests.get(f"{uri}/health", timeout=_HEALTH_TIMEOUT_SECONDS)
-        answer.raise_for_status()
-    except requests.RequestException as error:
-        raise MlflowUnavailableError(
-            f"MLflow does not answer at {uri} ({type(error).__name__}). Start it with "
-            "`mlflow server`, or correct the host of the Connection."
-        ) from error

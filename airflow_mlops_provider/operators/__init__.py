@@ -1,5 +1,8 @@
 """One file per step: build the hook, call the step, log once, return the record."""
 
+from airflow_mlops_provider.operators.approve import ApproveModelOperator
+from airflow_mlops_provider.operators.artifact import CheckModelArtifactOperator
+from airflow_mlops_provider.operators.behaviour import CheckModelBehaviourOperator
 from airflow_mlops_provider.operators.deploy import DeployModelOperator, UndeployModelOperator
 from airflow_mlops_provider.operators.drift import (
     DetectDriftBranchOperator,
@@ -21,6 +24,7 @@ from airflow_mlops_provider.operators.monitor import (
     JoinLabelsOperator,
     MonitorModelOperator,
 )
+from airflow_mlops_provider.operators.notebook import RunNotebookOperator
 from airflow_mlops_provider.operators.pipeline import (
     FinishPipelineRunOperator,
     StartPipelineRunOperator,
@@ -28,24 +32,31 @@ from airflow_mlops_provider.operators.pipeline import (
 from airflow_mlops_provider.operators.predict import BatchPredictOperator
 from airflow_mlops_provider.operators.register import (
     GetModelVersionOperator,
-    PromoteModelOperator,
     RegisterModelOperator,
+)
+from airflow_mlops_provider.operators.registry import (
+    PromoteModelOperator,
+    RollbackModelOperator,
+    SetModelAliasOperator,
 )
 from airflow_mlops_provider.operators.rollout import CanaryRolloutOperator
 from airflow_mlops_provider.operators.snapshot import SnapshotDatasetOperator
 from airflow_mlops_provider.operators.split import SplitDatasetOperator
 from airflow_mlops_provider.operators.train import TrainModelOperator
-from airflow_mlops_provider.operators.tune import TuneModelOperator
+from airflow_mlops_provider.operators.tune import RunTrialsOperator, TuneModelOperator
 from airflow_mlops_provider.operators.validate import (
     ValidateDataBranchOperator,
     ValidateDataOperator,
 )
 
 __all__ = [
+    "ApproveModelOperator",
     "BatchPredictOperator",
     "CanaryRolloutOperator",
     "CheckFeatureServiceOperator",
     "CheckFeatureSkewOperator",
+    "CheckModelArtifactOperator",
+    "CheckModelBehaviourOperator",
     "CompactPredictionLogOperator",
     "DeployModelOperator",
     "DetectDriftBranchOperator",
@@ -62,6 +73,10 @@ __all__ = [
     "ProfileDatasetOperator",
     "PromoteModelOperator",
     "RegisterModelOperator",
+    "RollbackModelOperator",
+    "RunNotebookOperator",
+    "RunTrialsOperator",
+    "SetModelAliasOperator",
     "SnapshotDatasetOperator",
     "SplitDatasetOperator",
     "StartPipelineRunOperator",

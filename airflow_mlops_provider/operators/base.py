@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import AssetAlias, BaseOperator, BaseOperatorLink
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from airflow_mlops_provider.exceptions import PermanentError
 from airflow_mlops_provider.hooks.mlflow import MlflowHook
@@ -18,8 +18,15 @@ from airflow_mlops_provider.links import (
     artifact_url,
     mlflow_run_url,
 )
+from airflow_mlops_provider.operators.provenance import (
+    pipeline_tags,
+    task_facts,
+    task_parameters,
+    task_tags,
+)
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Asset, Context
     from mlflow import MlflowClient
 
@@ -44,6 +51,9 @@ class MlopsOperator(BaseOperator):
     template_fields: Sequence[str] = shared_template_fields
     operator_extra_links: Collection[BaseOperatorLink] = (MlflowRunLink(),)
     ui_color = "#e8f4fa"
+
+    mlflow_run: TaskRun | None = None
+    """This attempt's MLflow run, once it was opened."""
 
     def __init__(
         self,
@@ -86,11 +96,42 @@ class MlopsOperator(BaseOperator):
         with failing_for_good():
             client, experiment = self.open_experiment()
             with task_run(
-                client, experiment, pipeline_tags(context), task_tags(context), self.task_id
+                client,
+                experiment,
+                pipeline_tags(context),
+                task_tags(context),
+                self.task_id,
+                extra_tags=task_facts(self, context),
+                params=task_parameters(self),
+                status_after=status_after,
             ) as run:
-                if url := mlflow_run_url(client.tracking_uri, experiment, run.run_id):
-                    context["ti"].xcom_push(key=MLFLOW_RUN_KEY, value=url)
+                self.mlflow_run = run
+                self.link_run(context, client, experiment, run.run_id)
                 yield run
+
+    def on_kill(self) -> None:
+        """End the MLflow run as KILLED; Airflow kills the process five seconds after this."""
+        if self.mlflow_run is not None:
+            self.mlflow_run.kill()
+
+    def get_openlineage_facets_on_start(self) -> OperatorLineage:
+        """Tell OpenLineage what this task is going to read."""
+        from airflow_mlops_provider.lineage import lineage_of
+
+        return lineage_of(self)
+
+    def get_openlineage_facets_on_complete(self, task_instance: object) -> OperatorLineage:
+        """Tell OpenLineage what this task read and wrote, also if it failed."""
+        from airflow_mlops_provider.lineage import lineage_of
+
+        return lineage_of(self)
+
+    def link_run(
+        self, context: Context, client: MlflowClient, experiment: str, run_id: str
+    ) -> None:
+        """Point the task's button to an MLflow run, if its store has pages."""
+        if url := mlflow_run_url(client.tracking_uri, experiment, run_id):
+            context["ti"].xcom_push(key=MLFLOW_RUN_KEY, value=url)
 
     def link_artifact(self, context: Context, run: TaskRun, key: str, path: str) -> None:
         """Point the button whose XCom key is ``key`` to an artifact, as soon as it is logged.
@@ -107,6 +148,15 @@ class MlopsOperator(BaseOperator):
                 context["outlet_events"][outlet].add(asset, extra=record.to_xcom())
 
 
+def status_after(error: BaseException) -> str | None:
+    """Return what a task's MLflow run ends as after an error; None leaves it open."""
+    from airflow_mlops_provider.steps import track
+
+    if isinstance(error, TaskDeferred):
+        return None  # the same attempt goes on later
+    return "FINISHED" if isinstance(error, AirflowSkipException) else track.status_after(error)
+
+
 @contextmanager
 def failing_for_good() -> Iterator[None]:
     """Turn our permanent errors into the exception that makes Airflow skip its retries.
@@ -117,19 +167,3 @@ def failing_for_good() -> Iterator[None]:
         yield
     except PermanentError as error:
         raise AirflowFailException(" ".join(str(error).split())) from error
-
-
-def pipeline_tags(context: Context) -> dict[str, str]:
-    """Return the tags that name a DAG run in MLflow."""
-    ti = context["ti"]
-    return {"airflow.dag_id": ti.dag_id, "airflow.run_id": ti.run_id}
-
-
-def task_tags(context: Context) -> dict[str, str]:
-    """Return the tags that name a task attempt within its DAG run."""
-    ti = context["ti"]
-    return {
-        "airflow.task_id": ti.task_id,
-        "airflow.map_index": str(ti.map_index),
-        "airflow.try_number": str(ti.try_number),
-    }

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import SkipMixin
 
 from airflow_mlops_provider.exceptions import GateRefusedError
 from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good
-from airflow_mlops_provider.records import EvaluationReport
+from airflow_mlops_provider.records import (
+    ArtifactCheck,
+    BehaviourReport,
+    EvaluationReport,
+    UnusableModel,
+    ValidationReport,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mlops_provider.records import GateVerdict
+    from airflow_mlops_provider.records import GateReason, GateVerdict
+    from airflow_mlops_provider.steps.gate import Rule
 
 
 class ValidateModelOperator(MlopsOperator, SkipMixin):
@@ -25,13 +32,23 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
 
     Args:
         challenger: The challenger's ``EvaluationReport``.
-        champion: The champion's on the same rows, or None before the first model.
-        metric: What to compare: ``auc``, ``log_loss``, ``brier``, ``mse`` or ``mae``.
+        champion: The champion's on the same rows; None before the first model.
+        metric: What to compare: any metric of the evaluation.
         mode: ``superiority`` or ``non_inferiority``.
         margin: Margin of the comparison, in units of ``metric``.
-        floors: Metric name to the worst value allowed.
-        slice_floor: The worst value of the first metric allowed in any slice.
+        floors: The worst value allowed of a metric, or of ``golden.METRIC``,
+            ``fairness.COLUMN.FIGURE``, ``cost.FIGURE`` (``cost.latency_p95_ms``) or
+            ``calibration_error``.
+        slice_floor: The worst value allowed in any slice, of the metric that slices show.
         confidence: Of the two-sided interval of the difference.
+        data: ``ValidationReport`` or a list of them: a skewed schema refuses the challenger.
+        behaviour: ``BehaviourReport`` or a list of them: a critical test that did not pass
+            refuses the challenger.
+        artifact: ``ArtifactCheck`` or a list of them: other answers in a clean process refuse the
+            challenger.
+        replace_unusable_champion: Whether a champion that cannot be judged any more (an
+            ``UnusableModel``) may be replaced on the floors alone; else the gate refuses, and a
+            person has to look.
     """
 
     template_fields: Sequence[str] = (
@@ -44,6 +61,10 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
         "floors",
         "slice_floor",
         "confidence",
+        "data",
+        "behaviour",
+        "artifact",
+        "replace_unusable_champion",
     )
 
     def __init__(
@@ -57,6 +78,10 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
         floors: dict[str, float] | None = None,
         slice_floor: float | None = None,
         confidence: float = 0.95,
+        data: Any = (),
+        behaviour: Any = (),
+        artifact: Any = (),
+        replace_unusable_champion: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -68,24 +93,27 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
         self.floors = floors
         self.slice_floor = slice_floor
         self.confidence = confidence
+        self.data = data
+        self.behaviour = behaviour
+        self.artifact = artifact
+        self.replace_unusable_champion = replace_unusable_champion
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Judge, record the verdict, and act on it."""
         from airflow_mlops_provider.steps.gate import judge_challenger
 
         with self.tracked_run(context) as run:
-            champion = EvaluationReport.from_xcom(self.champion) if self.champion else None
+            champion = _judged(self.champion)
             verdict = judge_challenger(
                 EvaluationReport.from_xcom(self.challenger),
                 champion,
-                metric=self.metric,
-                mode=self.mode,
-                margin=float(self.margin),
-                floors=self.floors,
-                slice_floor=self.slice_floor,
-                confidence=float(self.confidence),
+                self.rule(),
+                evidence=self.evidence(),
             )
             run.log_record(verdict)
+            if isinstance(champion, EvaluationReport):
+                known = {name: metric.value for name, metric in champion.metrics.items()}
+                run.log_champion(champion.model_uri, known)
         reasons = describe(verdict)
         self.log.info("Gate says %s:\n%s", verdict.outcome, reasons)
         # Failing or skipping ends execute() early, so the verdict is handed over first.
@@ -97,6 +125,48 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
             followers = self.get_direct_relatives(upstream=False)
             self.skip(context["ti"], [task for task in followers if not task.is_teardown])
         return verdict.to_xcom()
+
+    def rule(self) -> Rule:
+        """Return what is asked of the challenger, known once the task runs."""
+        from airflow_mlops_provider.steps.gate import Rule
+
+        return Rule(
+            metric=self.metric,
+            mode=self.mode,
+            margin=float(self.margin),
+            floors=self.floors or {},
+            slice_floor=self.slice_floor,
+            confidence=float(self.confidence),
+            replace_unusable_champion=bool(self.replace_unusable_champion),
+        )
+
+    def evidence(self) -> list[GateReason]:
+        """Return what other checks found."""
+        from airflow_mlops_provider.steps.gate import (
+            artifact_evidence,
+            behaviour_evidence,
+            data_evidence,
+        )
+
+        data = [ValidationReport.from_xcom(report) for report in _listed(self.data)]
+        behaviour = [BehaviourReport.from_xcom(report) for report in _listed(self.behaviour)]
+        artifact = [ArtifactCheck.from_xcom(check) for check in _listed(self.artifact)]
+        return [
+            *map(data_evidence, data),
+            *map(artifact_evidence, artifact),
+            *(reason for report in behaviour for reason in behaviour_evidence(report)),
+        ]
+
+
+def _listed(reports: Any) -> Sequence[Any]:
+    return [reports] if isinstance(reports, Mapping) else reports or ()
+
+
+def _judged(champion: Any) -> EvaluationReport | UnusableModel | None:
+    if not champion:
+        return None
+    unusable = isinstance(champion, Mapping) and "reason" in champion
+    return (UnusableModel if unusable else EvaluationReport).from_xcom(champion)
 
 
 def describe(verdict: GateVerdict) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ class FeastMaterializeOperator(FeastOperator):
         "overlap",
         "chunk",
     )
+    _at_work = False
 
     def __init__(
         self,
@@ -66,7 +68,7 @@ class FeastMaterializeOperator(FeastOperator):
         """Materialize view by view and piece by piece."""
         from airflow_mlops_provider.steps.features.materialize import materialize
 
-        with self.tracked_run(context):
+        with self.tracked_run(context), self._stoppable():
             views = materialize(
                 self.store,
                 self.feature_views,
@@ -82,10 +84,21 @@ class FeastMaterializeOperator(FeastOperator):
         return views
 
     def on_kill(self) -> None:
-        """Let the views be served that would stay in state MATERIALIZING."""
-        from airflow_mlops_provider.steps.features.materialize import heal_views
+        """Stop at once; as it ends, the step lets go of its locks and heals its view.
 
-        self.log.info("Healed %s", heal_views(self.store, self.feature_views))
+        Airflow alone would let it go on for some seconds, and commit, before it sends SIGKILL.
+        """
+        if self._at_work:
+            raise SystemExit("Told to stop: the rest of the window was not materialized")
+        super().on_kill()
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        self._at_work = True
+        try:
+            yield
+        finally:
+            self._at_work = False  # after a timeout, on_kill is called once more
 
     def _earlier_try(self, context: Context) -> Any:
         kept: Any = context["task_state_store"].get(_PROGRESS, {})

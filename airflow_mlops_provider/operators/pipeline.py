@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good, pipeline_tags
+from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good
+from airflow_mlops_provider.operators.provenance import dag_run_facts, pipeline_tags
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -31,6 +32,7 @@ class StartPipelineRunOperator(MlopsOperator):
 
     def execute(self, context: Context) -> str:
         """Open or reopen the run."""
+        from airflow_mlops_provider.steps.environment import log_environment
         from airflow_mlops_provider.steps.track import start_pipeline_run
 
         with failing_for_good():
@@ -40,8 +42,10 @@ class StartPipelineRunOperator(MlopsOperator):
                 experiment,
                 pipeline_tags(context),
                 name=context["ti"].run_id,
-                extra_tags=self.run_tags or {},
+                extra_tags={**dag_run_facts(context), **(self.run_tags or {})},
             )
+            log_environment(client, run_id)
+            self.link_run(context, client, experiment, run_id)
         self.log.info("MLflow run %s in experiment %r", run_id, self.experiment_name)
         return run_id
 
@@ -62,6 +66,10 @@ class FinishPipelineRunOperator(MlopsOperator):
         status = "FAILED" if failed else "FINISHED"
         with failing_for_good():
             client, experiment = self.open_experiment()
-            abandoned = finish_pipeline_run(client, experiment, pipeline_tags(context), status)
+            run_id, abandoned = finish_pipeline_run(
+                client, experiment, pipeline_tags(context), status
+            )
+            if run_id:
+                self.link_run(context, client, experiment, run_id)
         self.log.info("MLflow run ends %s; %d task runs were left open", status, abandoned)
         return status

@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops_provider.exceptions import ParameterError
-from airflow_mlops_provider.operators.base import MlopsOperator
+from airflow_mlops_provider.hooks.feast import FeastHook
+from airflow_mlops_provider.operators.isolated import IsolatedMlopsOperator
 from airflow_mlops_provider.records import DatasetRef, ModelVersionRef
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from mlflow import MlflowClient
+
+    from airflow_mlops_provider.records import PredictionBatchRef
 
 
-class BatchPredictOperator(MlopsOperator):
+class BatchPredictOperator(IsolatedMlopsOperator):
     """Write a model's score of each row of a dataset. Gives a ``PredictionBatchRef``.
 
     Exactly one of ``model_uri`` and ``model_version`` names the model.
@@ -24,15 +28,21 @@ class BatchPredictOperator(MlopsOperator):
         model_version: A ``ModelVersionRef``.
         batch_rows: Rows that are predicted, and kept in memory, at once.
         keep_columns: Columns of the dataset to keep beside the score.
+        repo_path: Feature repository that the dataset's features come from. A version that
+            learned from a feature service that is defined differently by now fails the task for
+            good; without a repository nothing is compared.
+        feast_conn_id: Connection whose extra is laid over its ``feature_store.yaml``.
     """
 
     template_fields: Sequence[str] = (
-        *MlopsOperator.shared_template_fields,
+        *IsolatedMlopsOperator.shared_template_fields,
         "dataset",
         "model_uri",
         "model_version",
         "batch_rows",
         "keep_columns",
+        "repo_path",
+        "feast_conn_id",
     )
 
     def __init__(
@@ -43,6 +53,8 @@ class BatchPredictOperator(MlopsOperator):
         model_version: Any = None,
         batch_rows: int = 100_000,
         keep_columns: Sequence[str] = (),
+        repo_path: str | None = None,
+        feast_conn_id: str = FeastHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -51,14 +63,15 @@ class BatchPredictOperator(MlopsOperator):
         self.model_version = model_version
         self.batch_rows = batch_rows
         self.keep_columns = keep_columns
+        self.repo_path = repo_path
+        self.feast_conn_id = feast_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Predict in batches."""
-        from airflow_mlops_provider.steps.predict import batch_predict
-
         with self.tracked_run(context) as run:
-            batch = batch_predict(
-                self._model(),
+            batch: PredictionBatchRef = self.run_step(
+                "predict.batch_predict",
+                self._model(run.client),
                 DatasetRef.from_xcom(self.dataset),
                 workspace=self.workspace_uri,
                 batch_rows=int(self.batch_rows),
@@ -68,10 +81,16 @@ class BatchPredictOperator(MlopsOperator):
         self.log.info("Predicted %d rows with %s", batch.n_rows, batch.model_versions)
         return batch.to_xcom()
 
-    def _model(self) -> str:
+    def _model(self, client: MlflowClient) -> str:
         if bool(self.model_uri) == bool(self.model_version):
             got = {"model_uri": self.model_uri, "model_version": self.model_version}
             raise ParameterError.of(
                 "model_uri", "BatchPredictOperator", "given, or else model_version", got
             )
-        return self.model_uri or ModelVersionRef.from_xcom(self.model_version).model_uri
+        uri = self.model_uri or ModelVersionRef.from_xcom(self.model_version).model_uri
+        if self.repo_path is None:
+            return uri
+        from airflow_mlops_provider.steps.features.pin import require_pinned_model
+
+        hook = FeastHook(self.feast_conn_id, self.repo_path, self.workspace_uri)
+        return require_pinned_model(hook.get_conn(), client, uri)

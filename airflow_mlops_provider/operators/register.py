@@ -1,25 +1,34 @@
-"""Register, find and promote model versions."""
+"""Register model versions, and find them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mlops_provider.assets import model_asset
+from airflow_mlops_provider.links import MlflowRunLink, ModelCardLink
 from airflow_mlops_provider.operators.base import MlopsOperator
-from airflow_mlops_provider.records import EvaluationReport, ModelRef, ModelVersionRef
+from airflow_mlops_provider.records import (
+    BehaviourReport,
+    EvaluationReport,
+    GateVerdict,
+    ModelRef,
+)
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import BaseOperatorLink, Context
+
+_NOBODY = "airflow"  # whom Airflow takes for the owner of a task that has none
 
 
 class RegisterModelOperator(MlopsOperator):
     """Register a model once and make it the challenger. Gives a ``ModelVersionRef``.
 
     The first version under a name becomes the champion at once. An ``AssetAlias`` among the
-    outlets receives an event of ``mlflow-model://name`` with the record as its extra.
+    outlets receives an event of ``mlflow-model://name`` with the record as its extra. The model's
+    card, behind a button, says what is known of it; in short it is the version's description.
 
     Args:
         model: The ``ModelRef`` to register.
@@ -31,6 +40,9 @@ class RegisterModelOperator(MlopsOperator):
             by it too.
         feature_service: The feature service it learned from, pinned, as the task of
             ``FeastHistoricalFeaturesOperator`` gives it: ``XComArg(task, key="feature_service")``.
+        intended_use: What the model is for, and what not, in Markdown; for its card.
+        verdict: The ``GateVerdict`` on it; for its card.
+        behaviour: Its ``BehaviourReport`` or a list of them; for its card.
         version_tags: Further tags of the version.
     """
 
@@ -42,8 +54,12 @@ class RegisterModelOperator(MlopsOperator):
         "profile_uri",
         "suite_uri",
         "feature_service",
+        "intended_use",
+        "verdict",
+        "behaviour",
         "version_tags",
     )
+    operator_extra_links: Collection[BaseOperatorLink] = (MlflowRunLink(), ModelCardLink())
 
     def __init__(
         self,
@@ -54,6 +70,9 @@ class RegisterModelOperator(MlopsOperator):
         profile_uri: str | None = None,
         suite_uri: str | None = None,
         feature_service: Any = None,
+        intended_use: str | None = None,
+        verdict: Any = None,
+        behaviour: Any = (),
         version_tags: dict[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -64,29 +83,53 @@ class RegisterModelOperator(MlopsOperator):
         self.profile_uri = profile_uri
         self.suite_uri = suite_uri
         self.feature_service = feature_service
+        self.intended_use = intended_use
+        self.verdict = verdict
+        self.behaviour = behaviour
         self.version_tags = version_tags
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Register, or find the version this model already has."""
+        """Register, or find the version this model already has, and write its card."""
+        from airflow_mlops_provider.steps.model_card import ModelCard
+        from airflow_mlops_provider.steps.model_origin import PAGE, keep_card, origin_of
         from airflow_mlops_provider.steps.register import monitoring_tags, register_model
 
         with self.tracked_run(context) as run:
-            report = EvaluationReport.from_xcom(self.evaluation) if self.evaluation else None
+            model, told = ModelRef.from_xcom(self.model), self._told()
+            learned_from = (self.profile_uri, self.suite_uri, self.feature_service)
             version = register_model(
                 run.client,
-                ModelRef.from_xcom(self.model),
+                model,
                 name=self.name,
                 tags={
-                    **monitoring_tags(
-                        report, self.profile_uri, self.suite_uri, self.feature_service
-                    ),
+                    **monitoring_tags(told["evaluation"], *learned_from),
                     **(self.version_tags or {}),
                 },
             )
             run.log_record(version)
+            origin = origin_of(run.client, model.run_id)
+            keep_card(run, ModelCard(version=version, model=model, origin=origin, **told))
+            self.link_artifact(context, run, ModelCardLink.xcom_key, PAGE)
         self.log.info("Version %s of %r has %s", version.version, self.name, version.aliases)
         self.emit_asset(context, model_asset(self.name), version)
         return version.to_xcom()
+
+    def _told(self) -> dict[str, Any]:
+        """Return what the card is told, read before anything is registered."""
+        listed = [self.behaviour] if isinstance(self.behaviour, Mapping) else self.behaviour or ()
+        known = {
+            "Drift profile": self.profile_uri,
+            "Suite": self.suite_uri,
+            "Feature service": self.feature_service,
+        }
+        return {
+            "intended_use": self.intended_use,
+            "owner": None if self.owner == _NOBODY else self.owner,
+            "evaluation": EvaluationReport.from_xcom(self.evaluation) if self.evaluation else None,
+            "behaviour": [BehaviourReport.from_xcom(each) for each in listed],
+            "verdict": GateVerdict.from_xcom(self.verdict) if self.verdict else None,
+            "monitored_by": {label: uri for label, uri in known.items() if uri},
+        }
 
 
 class GetModelVersionOperator(MlopsOperator):
@@ -115,40 +158,4 @@ class GetModelVersionOperator(MlopsOperator):
         if version is None:
             raise AirflowSkipException(f"No model version at {self.model}: nothing to do.")
         self.log.info("%s is version %s", self.model, version.version)
-        return version.to_xcom()
-
-
-class PromoteModelOperator(MlopsOperator):
-    """Make a version the champion by compare-and-set. Gives its ``ModelVersionRef``.
-
-    Args:
-        model_version: The ``ModelVersionRef`` to promote.
-        expected_champion: The ``ModelVersionRef`` it was judged against; None if there was no
-            champion. If another version is champion by now, the task fails for good.
-    """
-
-    template_fields: Sequence[str] = (
-        *MlopsOperator.shared_template_fields,
-        "model_version",
-        "expected_champion",
-    )
-
-    def __init__(self, *, model_version: Any, expected_champion: Any = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.model_version = model_version
-        self.expected_champion = expected_champion
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Move the aliases."""
-        from airflow_mlops_provider.steps.register import promote_version
-
-        with self.tracked_run(context) as run:
-            expected = self.expected_champion and ModelVersionRef.from_xcom(self.expected_champion)
-            version = promote_version(
-                run.client,
-                ModelVersionRef.from_xcom(self.model_version),
-                expected_champion=expected.version if expected else None,
-            )
-            run.log_record(version)
-        self.log.info("Version %s of %r is champion", version.version, version.name)
         return version.to_xcom()

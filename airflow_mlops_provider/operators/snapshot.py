@@ -30,9 +30,10 @@ class SnapshotDatasetOperator(MlopsOperator):
 
     Args:
         name: Name of the dataset; a folder of the workspace.
-        source: Parquet or CSV files (a path, glob, folder or fsspec URI of these); or a
-            function that returns a pandas frame or Arrow table, or yields several; or, with
-            ``table_format``, a Delta table's URI or an Iceberg table's identifier.
+        source: Parquet or CSV files (a path, glob, folder or fsspec URI of these, or the ``.dvc``
+            file that tracks some); or a function that returns a pandas frame or Arrow table, or
+            yields several; or, with ``table_format``, a Delta table's URI or an Iceberg table's
+            identifier.
         sql: Instead of ``source``: a query, or a ``.sql`` file with one, whose ``:name`` stands
             for a parameter.
         conn_id: Connection of the query; its hook has to be a ``DbApiHook``.

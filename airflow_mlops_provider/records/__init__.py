@@ -10,6 +10,11 @@ from airflow_mlops_provider.records.base import (
     Metric,
     Record,
 )
+from airflow_mlops_provider.records.behaviour import (
+    BehaviourReport,
+    BehaviourResult,
+    Counterexample,
+)
 from airflow_mlops_provider.records.data import (
     DatasetRef,
     DriftReport,
@@ -25,45 +30,86 @@ from airflow_mlops_provider.records.delivery import (
     PredictionBatchRef,
     RolloutVerdict,
 )
+from airflow_mlops_provider.records.evaluation import (
+    ArtifactCheck,
+    EvaluationReport,
+    EvaluationSpec,
+    Fairness,
+    GateReason,
+    GateVerdict,
+    Importance,
+    ModelCost,
+    SliceMetric,
+    UnusableModel,
+)
 from airflow_mlops_provider.records.features import (
     FeatureSkew,
     FeatureSkewReport,
     SkewExample,
 )
 from airflow_mlops_provider.records.models import (
-    EvaluationReport,
-    GateReason,
-    GateVerdict,
+    EarlyStopping,
     ModelRef,
     ModelVersionRef,
     SearchSpec,
-    SliceMetric,
+    StudyRef,
     TrainingSpec,
+)
+from airflow_mlops_provider.records.notebooks import NotebookRun
+from airflow_mlops_provider.records.reproduction import (
+    Difference,
+    PredictionComparison,
+    ReproductionReport,
+)
+from airflow_mlops_provider.records.runs import (
+    DatasetUse,
+    PipelineRunReport,
+    PipelineRunSummary,
+    TaskRunReport,
 )
 
 __all__ = [
+    "ArtifactCheck",
+    "BehaviourReport",
+    "BehaviourResult",
+    "Counterexample",
     "DatasetRef",
+    "DatasetUse",
+    "Difference",
     "DriftReport",
+    "EarlyStopping",
     "EndpointRef",
     "EvaluationReport",
+    "EvaluationSpec",
     "ExpectationResult",
+    "Fairness",
     "FeatureDrift",
     "FeatureSkew",
     "FeatureSkewReport",
     "GateReason",
     "GateVerdict",
+    "Importance",
     "Metric",
+    "ModelCost",
     "ModelRef",
     "ModelVersionRef",
     "MonitoringReport",
+    "NotebookRun",
+    "PipelineRunReport",
+    "PipelineRunSummary",
     "PredictionBatchRef",
+    "PredictionComparison",
     "Record",
+    "ReproductionReport",
     "RolloutVerdict",
     "SearchSpec",
     "SegmentDrift",
     "SkewExample",
     "SliceMetric",
     "SplitRef",
+    "StudyRef",
+    "TaskRunReport",
     "TrainingSpec",
+    "UnusableModel",
     "ValidationReport",
 ]

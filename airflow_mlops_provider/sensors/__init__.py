@@ -5,11 +5,14 @@ from airflow_mlops_provider.sensors.drift import DataDriftSensor
 from airflow_mlops_provider.sensors.endpoint import EndpointHealthSensor
 from airflow_mlops_provider.sensors.features import FeatureFreshnessSensor
 from airflow_mlops_provider.sensors.monitor import ModelPerformanceSensor
+from airflow_mlops_provider.sensors.registry import ModelAliasSensor, ModelVersionSensor
 
 __all__ = [
     "DataDriftSensor",
     "EndpointHealthSensor",
     "FeatureFreshnessSensor",
+    "ModelAliasSensor",
     "ModelPerformanceSensor",
+    "ModelVersionSensor",
     "NewDataSensor",
 ]

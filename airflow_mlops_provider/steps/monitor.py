@@ -24,7 +24,7 @@ from airflow_mlops_provider.records import (
     PredictionBatchRef,
 )
 from airflow_mlops_provider.steps.drift.compare import detect_drift
-from airflow_mlops_provider.steps.metrics import auc_with_interval
+from airflow_mlops_provider.steps.metrics.figures import auc_with_interval
 from airflow_mlops_provider.steps.prediction_log import INPUT, answered, without_shadows
 from airflow_mlops_provider.steps.readable import readable
 from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset

@@ -8,7 +8,6 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from mlflow.exceptions import MlflowException
 
 from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError
 from airflow_mlops_provider.records import DatasetRef, PredictionBatchRef
@@ -119,7 +118,7 @@ def _write_scores(
 def _predict(model: Any, batch: pa.Table, done: int) -> Any:
     try:
         return predict_score(model, batch.to_pandas())
-    except (MlflowException, ValueError, TypeError, KeyError) as error:
+    except (ModelError, KeyError) as error:
         raise ModelError(
             f"The model failed on rows {done} to {done + batch.num_rows - 1}: {error}. Check the "
             "types of these rows against the model's signature."

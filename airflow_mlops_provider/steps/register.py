@@ -1,9 +1,4 @@
-"""The model registry: register once, find by alias, promote by compare-and-set.
-
-MLflow's aliases have no compare-and-set of their own. A promotion names the champion it was
-decided against, refuses when that is no longer the champion, and reads its own write back; two
-pipelines cannot both win silently.
-"""
+"""The model registry: register once, and find by alias."""
 
 from __future__ import annotations
 
@@ -15,13 +10,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
     INVALID_PARAMETER_VALUE,
     RESOURCE_ALREADY_EXISTS,
-    RESOURCE_DOES_NOT_EXIST,
     ErrorCode,
 )
 
-from airflow_mlops_provider.exceptions import ModelError, ParameterError, RegistryConflictError
+from airflow_mlops_provider.exceptions import ModelError, ParameterError
 from airflow_mlops_provider.records import EvaluationReport, ModelRef, ModelVersionRef
-from airflow_mlops_provider.steps.track import quoted
+from airflow_mlops_provider.steps.find_runs import quoted
+from airflow_mlops_provider.steps.promotion_lock import promotion_lock
+from airflow_mlops_provider.steps.registry_errors import is_absent
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,7 +28,6 @@ PROFILE_TAG = "mlops.profile_uri"
 SUITE_TAG = "mlops.suite_uri"
 FEATURE_SERVICE_TAG = "mlops.feature_service"
 BASELINE_TAG = "mlops.baseline."
-_ABSENT = {ErrorCode.Name(code) for code in (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)}
 
 
 @dataclass(frozen=True)
@@ -59,19 +54,25 @@ def register_model(
     Raises:
         ModelError: there is no such model; nothing is registered then.
         ParameterError: the registry refuses the name.
+        MlflowUnavailableError: another registration or promotion did not end in time.
     """
     _require_model(client, model)
     _ensure_registered_model(client, name)
-    version = _version_of(client, name, model.model_id) or client.create_model_version(
-        name, model.model_uri, run_id=model.run_id, model_id=model.model_id
-    )
-    for key, value in (tags or {}).items():
-        client.set_model_version_tag(name, version.version, key, str(value))
-    champion = find_version(client, name, CHAMPION)
-    if champion is None:
-        client.set_registered_model_alias(name, CHAMPION, version.version)
-    elif champion.version != str(version.version):
-        client.set_registered_model_alias(name, CHALLENGER, version.version)
+    with promotion_lock(client, name) as require_held:
+        version = _version_of(client, name, model.model_id)
+        if version is None:
+            require_held()
+            version = client.create_model_version(
+                name, model.model_uri, run_id=model.run_id, model_id=model.model_id
+            )
+        for key, value in (tags or {}).items():
+            client.set_model_version_tag(name, version.version, key, str(value))
+        champion = find_version(client, name, CHAMPION)
+        require_held()
+        if champion is None:
+            client.set_registered_model_alias(name, CHAMPION, version.version)
+        elif champion.version != str(version.version):
+            client.set_registered_model_alias(name, CHALLENGER, version.version)
     return _ref(client, name, str(version.version))
 
 
@@ -108,7 +109,7 @@ def find_version(client: MlflowClient, name: str, alias: str) -> ModelVersionRef
     try:
         return _ref(client, name, client.get_model_version_by_alias(name, alias).version)
     except MlflowException as error:
-        if error.error_code in _ABSENT:
+        if is_absent(error):
             return None
         raise
 
@@ -127,7 +128,7 @@ def resolve_version(client: MlflowClient, model: str) -> ModelVersionRef | None:
     try:
         return _ref(client, name, version)
     except MlflowException as error:
-        if error.error_code in _ABSENT:
+        if is_absent(error):
             return None
         raise
 
@@ -143,61 +144,32 @@ def model_uri(client: MlflowClient, model: ModelRef | str, *, optional: bool) ->
     """
     if not isinstance(model, str):
         return model.model_uri
-    if not model.startswith("models:/") or model.startswith("models:/m-"):
+    if not is_registered(model):
         return model
+    if optional:
+        version = resolve_version(client, model)
+        return version.model_uri if version else None
+    return require_version(client, model).model_uri
+
+
+def is_registered(model: str) -> bool:
+    """Tell whether a URI names a version of the registry."""
+    return model.startswith("models:/") and not model.startswith("models:/m-")
+
+
+def require_version(client: MlflowClient, model: str) -> ModelVersionRef:
+    """Return the version that ``models:/name@alias`` or ``models:/name/3`` names.
+
+    Raises:
+        ModelError: the registry has no such version.
+    """
     version = resolve_version(client, model)
-    if version is None and not optional:
+    if version is None:
         raise ModelError(
             f"Expected a version at {model!r} in the registry, found none. Check the name and "
             "the alias, or register a model first."
         )
-    return version.model_uri if version else None
-
-
-def promote_version(
-    client: MlflowClient, version: ModelVersionRef, *, expected_champion: str | None
-) -> ModelVersionRef:
-    """Make a version the champion, and the champion the ``previous``.
-
-    Args:
-        client: Of the registry.
-        version: Who becomes champion.
-        expected_champion: The champion's version number when the decision was taken; None if
-            there was none. Promoting the champion again changes nothing.
-
-    Raises:
-        ModelError: the registry has no such version.
-        RegistryConflictError: another version is champion by now, or won the race.
-    """
-    name = version.name
-    model_uri(client, f"models:/{name}/{version.version}", optional=False)
-    current = find_version(client, name, CHAMPION)
-    found = current.version if current else None
-    if found == version.version:
-        return _ref(client, name, version.version)
-    if found != expected_champion:
-        raise RegistryConflictError(
-            f"Expected version {expected_champion} of {name!r} to be champion, found {found}. "
-            "Another pipeline promoted meanwhile: evaluate against the new champion."
-        )
-    if found is not None:
-        client.set_registered_model_alias(name, PREVIOUS, found)
-    client.set_registered_model_alias(name, CHAMPION, version.version)
-    challenger = find_version(client, name, CHALLENGER)
-    if challenger and challenger.version == version.version:
-        client.delete_registered_model_alias(name, CHALLENGER)
-    return _confirmed(client, version)
-
-
-def _confirmed(client: MlflowClient, version: ModelVersionRef) -> ModelVersionRef:
-    winner = find_version(client, version.name, CHAMPION)
-    if winner is None or winner.version != version.version:
-        raise RegistryConflictError(
-            f"Version {version.version} of {version.name!r} was promoted, but "
-            f"{winner.version if winner else 'no version'} is champion now: a rival promotion "
-            "won. Run the delivery again."
-        )
-    return winner
+    return version
 
 
 def _ensure_registered_model(client: MlflowClient, name: str) -> None:
@@ -215,7 +187,7 @@ def _require_model(client: MlflowClient, model: ModelRef) -> None:
     try:
         client.get_logged_model(model.model_id)
     except MlflowException as error:
-        if error.error_code not in _ABSENT:
+        if not is_absent(error):
             raise
         raise ModelError(
             f"MLflow has no model {model.model_uri}. Run the task that trained it again (clear it)."

@@ -19,10 +19,11 @@ from fsspec.core import url_to_fs
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.records import DatasetRef
+from airflow_mlops_provider.steps.dvc import pinned_parts
 from airflow_mlops_provider.steps.fingerprint import Fingerprint, schema_hash
 from airflow_mlops_provider.steps.lakes import TableVersion, table_version
 from airflow_mlops_provider.steps.readable import readable
-from airflow_mlops_provider.steps.sources import Part, normalised, parts_of, require_columns
+from airflow_mlops_provider.steps.sources import Part, normalised, require_columns
 from airflow_mlops_provider.steps.tables import (
     as_table,
     conformed,
@@ -58,8 +59,8 @@ def snapshot_dataset(
     there, and the wider of two types is taken.
 
     Args:
-        source: Parquet or CSV files: a path, glob, folder or any fsspec URI of these; see
-            :func:`~airflow_mlops_provider.steps.sources.parts_of`.
+        source: Parquet or CSV files: a path, glob, folder, any fsspec URI of these or a ``.dvc``
+            file; see :func:`~airflow_mlops_provider.steps.dvc.pinned_parts`.
         name: Name of the dataset; a folder of the workspace.
         workspace: fsspec URI of the workspace.
         time_column: Column that the window is about; naive times are taken as UTC.
@@ -70,12 +71,13 @@ def snapshot_dataset(
 
     Raises:
         DataError: a file is missing, empty or unreadable, a column is unknown, files disagree
-            about one, or the window holds no rows.
-        ParameterError: the name is no folder name, or a window has no time column.
-        SourceChangedError: a file was written to while it was read.
+            about one, the window holds no rows, or data are not what their ``.dvc`` file records.
+        ParameterError: the name is no folder name, a window has no time column, or DVC is to
+            fetch the data and is not installed.
+        ServiceError: a file was written to while it was read, or DVC's remote did not give it.
     """
     window = _required_column(Window.of(window_start, window_end, time_column))
-    parts = parts_of(source)
+    source, parts = pinned_parts(source)
     if card:
         card.parts = parts
     streams = {part.path: part for part in parts}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import IO, Any
 
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
+from fsspec.utils import infer_compression
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError, SourceChangedError
 from airflow_mlops_provider.steps.readable import readable
@@ -38,6 +39,14 @@ class Part:
     version: object
     copies: tuple[str, ...] = ()
     """Files with the same bytes; they were left out."""
+    name: str = ""
+    """Tells the format where the path does not, in a store that names files by their hash."""
+
+    @classmethod
+    def of(cls, fs: Any, path: str, name: str = "") -> Part:
+        """Return the file at ``path`` as it is now."""
+        size, version = _identity(fs.info(path))
+        return cls(fs, path, size, version, name=name)
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -74,14 +83,15 @@ class Part:
 
     @property
     def _is_csv(self) -> bool:
-        return ".csv" in self.path.rpartition("/")[2]
+        return ".csv" in (self.name or self.path).rpartition("/")[2]
 
     @contextmanager
     def _opened(self) -> Iterator[IO[bytes]]:
+        compression = infer_compression(self.name or self.path)
         try:
             with (
                 readable(self.path, "CSV" if self._is_csv else "Parquet"),
-                self.fs.open(self.path, "rb", compression="infer") as file,
+                self.fs.open(self.path, "rb", compression=compression) as file,
             ):
                 yield file
         except DataError as error:
@@ -123,13 +133,30 @@ def parts_of(source: str) -> list[Part]:
             f"Expected a path or fsspec URI as source, got {source!r}: {error}. Correct it, or "
             "install what serves this kind of URI."
         ) from error
-    parts = [Part(fs, file, *_identity(fs.info(file))) for file in sorted(_paths(fs, path))]
+    parts = [Part.of(fs, file) for file in sorted(_paths(fs, path))]
     if not parts:
         raise DataError(
             f"No file at {source}. Expected a Parquet or CSV file, a folder or a glob of them; "
             "check the path, or wait until the data has arrived."
         )
-    return _without_copies(parts)
+    return without_copies(parts)
+
+
+def holds_rows(path: str) -> bool:
+    """Tell whether a file of a folder is read: not hidden, and Parquet or CSV by its name."""
+    return path.endswith(_SUFFIXES) and not path.rpartition("/")[2].startswith(".")
+
+
+def without_copies(parts: Sequence[Part]) -> list[Part]:
+    """Return each content once, its first file standing for all; see :func:`parts_of`."""
+    sizes = Counter(part.size for part in parts)
+    contents = defaultdict(list)
+    for part in parts:
+        contents[part.size, "" if sizes[part.size] == 1 else _content(part)].append(part)
+    return [
+        replace(first, copies=tuple(each.path for each in copies))
+        for first, *copies in contents.values()
+    ]
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
@@ -217,8 +244,7 @@ def cast_column(column: Any, field: pa.Field, where: str) -> Any:
 
 def _paths(fs: Any, path: str) -> list[str]:
     if fs.isdir(path):
-        files = (file for file in fs.find(path) if file.endswith(_SUFFIXES))
-        return [file for file in files if not file.rpartition("/")[2].startswith(".")]
+        return [file for file in fs.find(path) if holds_rows(file)]
     if fs.isfile(path):
         return [path]
     return [file for file in fs.glob(path) if fs.isfile(file)]
@@ -226,20 +252,6 @@ def _paths(fs: Any, path: str) -> list[str]:
 
 def _identity(info: dict[str, Any]) -> tuple[int, object]:
     return info["size"], next((info[key] for key in _VERSIONS if info.get(key)), None)
-
-
-def _without_copies(parts: list[Part]) -> list[Part]:
-    sizes = defaultdict(list)
-    for part in parts:
-        sizes[part.size].append(part)
-    contents = defaultdict(list)
-    for part in parts:
-        alone = len(sizes[part.size]) == 1
-        contents[part.size, "" if alone else _content(part)].append(part)
-    return [
-        Part(first.fs, first.path, first.size, first.version, tuple(each.path for each in copies))
-        for first, *copies in contents.values()
-    ]
 
 
 def _content(part: Part) -> str:

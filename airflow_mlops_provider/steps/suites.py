@@ -10,14 +10,13 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import fsspec
 import great_expectations as gx
-import yaml
 from great_expectations.exceptions.exceptions import GreatExpectationsError
 from great_expectations.expectations.expectation import Expectation
 from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
 from airflow_mlops_provider.exceptions import ParameterError
+from airflow_mlops_provider.steps.yaml_files import read_yaml
 
 Suite = dict[str, Any]
 """A suite in its plain form."""
@@ -70,7 +69,7 @@ def parsed(entry: Any, name: str) -> Expectation:
 
 def _named(suite: Any, name: str) -> Suite:
     if isinstance(suite, str | os.PathLike):
-        return _plain(_read(os.fspath(suite)), os.fspath(suite))
+        return _plain(read_yaml(os.fspath(suite), "suite", "load_suite"), os.fspath(suite))
     if isinstance(suite, gx.ExpectationSuite):
         return _plain({"name": suite.name, "expectations": suite.expectations}, name)
     if isinstance(suite, Sequence):
@@ -80,18 +79,6 @@ def _named(suite: Any, name: str) -> Suite:
 
 def _function_name(function: Any) -> str:
     return str(getattr(getattr(function, "func", function), "__name__", "suite"))
-
-
-def _read(path: str) -> Any:
-    try:
-        with fsspec.open(path, "rt", encoding="utf-8") as file:
-            return yaml.safe_load(file)
-    except FileNotFoundError as error:
-        raise ParameterError.of("suite", "load_suite", "an existing file", path) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParameterError(
-            f"The suite {path} is neither YAML nor JSON: {error}. Correct it, or name another file."
-        ) from error
 
 
 def _plain(suite: Any, name: str) -> Suite:

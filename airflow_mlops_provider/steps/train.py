@@ -1,37 +1,40 @@
-"""Fit a scikit-learn estimator on a dataset and log it to MLflow so that it can be served.
+"""Train a model: build the estimator, read its rows, fit it, and log it to MLflow.
 
-The model is saved with skops, which loads no code that was not trusted by name; its
-requirements are the versions it was fitted with, so that MLflow need not start a process to
-infer them.
+1. ``estimators.py`` builds the estimator from its import path or description.
+2. ``fit.py`` fits it, with weights and early stopping.
+3. ``model_log.py`` logs it, so that it can be served.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-import mlflow
 import numpy as np
-from mlflow.models import infer_signature
-from sklearn.base import is_classifier
+import pandas as pd
 
 from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError
 from airflow_mlops_provider.records import DatasetRef, ModelRef, TrainingSpec
-from airflow_mlops_provider.steps.skops_io import dumps, get_untrusted_types
+from airflow_mlops_provider.steps.environment import log_environment
+from airflow_mlops_provider.steps.estimators import build_estimator, named_paths
+from airflow_mlops_provider.steps.fit import TrainingRows, checked_weights, fit_model, iterations
+from airflow_mlops_provider.steps.importing import import_object
+from airflow_mlops_provider.steps.model_log import (
+    log_code,
+    log_model,
+    log_model_metrics,
+    log_params,
+    require_finite,
+)
 from airflow_mlops_provider.steps.snapshot import read_dataset
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from sklearn.base import BaseEstimator
+    from mlflow.models.model import ModelInfo
 
     from airflow_mlops_provider.steps.track import TaskRun
-
-REQUIREMENTS = ("scikit-learn", "pandas", "numpy", "scipy", "skops")
-TRUSTED = ("sklearn.", "numpy.", "functools.partial")
-"""Whose types a saved model may hold; the function inside a partial is audited by itself."""
-_SAMPLE_ROWS = 5
 
 
 def train_model(
@@ -39,33 +42,45 @@ def train_model(
 ) -> ModelRef:
     """Fit the estimator of ``spec`` on its dataset and log it to ``run``.
 
+    The same ``spec`` on the same versions of the libraries gives the same model, unless its
+    ``seed`` is None.
+
     Args:
         spec: What to train, and on what; rows without a target are left out.
         run: The open MLflow run, which keeps ``spec`` as well.
         factory: What ``spec.estimator`` names, if that cannot be imported.
 
     Raises:
-        DataError: a column is missing, or no row has a target.
-        ParameterError: the estimator cannot be built.
-        ModelError: the estimator refuses its parameters or the data, or the model contains types
-            that nobody trusted.
+        DataError: a column is missing, no row has a target, or all have the same, or a target
+            or weight is no finite number.
+        ParameterError: the estimator cannot be built, takes no weights or knows no early
+            stopping; features are empty, doubled, or hold the target.
+        ModelError: the estimator refuses its parameters or the data, diverged, or the model
+            contains types that nobody trusted.
     """
-    run.log_record(spec)
-    model = build_estimator(factory or spec.estimator, spec.params)
-    rows, labels = labelled_rows(spec.dataset, spec.features, spec.target)
+    _require_json(spec.params)
+    model = build_estimator(factory or spec.estimator, spec.params, spec.seed)
+    rows = read_rows(spec)
     run.log_dataset(spec.dataset, "training")
-    with mlflow.start_run(run_id=run.run_id):
-        mlflow.log_params(_log_params(spec))
-        _fit(model, rows, labels)
-        logged = _log_model(model, rows, spec.trusted_types)
-        metrics = {
-            "train_rows": float(len(rows)),
-            "train_unlabelled": float(spec.dataset.n_rows - len(rows)),
-        }
-        mlflow.log_metrics(metrics, model_id=logged.model_id)
+    log_params(run, _logged_params(spec))
+    start = perf_counter()
+    fit_model(model, rows, class_weight=spec.class_weight, early_stopping=spec.early_stopping)
+    metrics = {
+        "train_rows": float(len(rows.target)),
+        "train_unlabelled": float(spec.dataset.n_rows - len(rows.target)),
+        "train_features": float(len(spec.features)),
+        "fit_seconds": perf_counter() - start,
+    }
+    if (count := iterations(model)) is not None:
+        metrics["train_iterations"] = count
+    run.log_record(spec)
+    log_environment(run.client, run.run_id)  # of this process: it may not be Airflow's
+    log_code(run, [factory] if factory else map(import_object, named_paths(spec.estimator)))
+    logged = log_model(model, rows.features, spec, run)
+    log_model_metrics(run, logged.model_id, metrics)
     return ModelRef(
         model_uri=logged.model_uri,
-        model_id=str(logged.model_id),
+        model_id=logged.model_id,
         run_id=run.run_id,
         target=spec.target,
         features=spec.features,
@@ -75,116 +90,127 @@ def train_model(
     )
 
 
-def import_path(estimator: str | Callable[..., Any]) -> str:
-    """Return the import path of an estimator or factory."""
-    if isinstance(estimator, str):
-        return estimator
-    name = getattr(estimator, "__qualname__", type(estimator).__qualname__)
-    return f"{getattr(estimator, '__module__', '')}.{name}"
+def model_ref(
+    logged: ModelInfo,
+    *,
+    dataset: DatasetRef | Mapping[str, Any],
+    target: str,
+    params: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
+) -> ModelRef:
+    """Return what evaluation and registration need to know of a model of any framework.
 
+    Args:
+        logged: What ``log_model`` of an MLflow flavour returned; its signature names the
+            features.
+        dataset: What the model learned from.
+        target: Column it learned to predict.
+        params: What it was trained with.
+        metrics: Figures of its training.
 
-def build_estimator(estimator: str | Callable[..., Any], params: Mapping[str, Any]) -> Any:
-    """Call ``estimator``, imported first if it is a path, with ``params``."""
-    factory = _import(estimator) if isinstance(estimator, str) else estimator
-    try:
-        built = factory(**params)
-    except TypeError as error:
-        raise ParameterError(
-            f"Expected params that {estimator!r} takes, got {sorted(params)}: {error}."
-        ) from error
-    if not hasattr(built, "fit"):
-        raise ParameterError.of("estimator", "train", "something with a fit method", built)
-    return built
-
-
-def labelled_rows(
-    dataset: DatasetRef, features: Sequence[str], target: str
-) -> tuple[pd.DataFrame, pd.Series[Any]]:
-    """Return the features, shape (n, k), and the target, shape (n,), of the labelled rows."""
-    missing = [name for name in (*features, target) if name not in dataset.columns]
-    if missing:
-        raise DataError(
-            f"Expected columns {missing} in dataset {dataset.name!r}, got "
-            f"{sorted(dataset.columns)}. Correct `features` or `target`, or the step before."
+    Raises:
+        ModelError: the model was logged without a run or a signature, or a metric is not finite.
+    """
+    inputs = logged.signature.inputs if logged.signature else None
+    if inputs is None or not inputs.has_input_names() or logged.run_id is None:
+        raise ModelError(
+            "Expected a model logged in a run with a signature that names its input columns, got "
+            f"{logged.signature}. Pass `signature=infer_signature(frame, predictions)` to "
+            "log_model."
         )
-    frame = read_dataset(dataset, columns=[*features, target])
+    require_finite(metrics or {})
+    return ModelRef(
+        model_uri=logged.model_uri,
+        model_id=str(logged.model_id),
+        run_id=logged.run_id,
+        target=target,
+        features=list(inputs.input_names()),
+        params=dict(params or {}),
+        metrics=dict(metrics or {}),
+        train_hash=DatasetRef.from_xcom(dataset).logical_hash,
+    )
+
+
+def read_rows(spec: TrainingSpec) -> TrainingRows:
+    """Return the rows of the dataset that have a target, in its order."""
+    _check_columns(spec)
+    dataset, target = spec.dataset, spec.target
+    weight = [spec.weight_column] if spec.weight_column else []
+    frame = read_dataset(dataset, columns=[*spec.features, target, *weight])
     frame = frame[frame[target].notna()]
     if frame.empty:
         raise DataError(
             f"Expected labels in column {target!r} of dataset {dataset.name!r}, got none in "
             f"{dataset.n_rows} rows. Wait for labels, or choose another window."
         )
-    return frame[list(features)], _numbers(frame[target], dataset)
+    features = frame[spec.features]
+    if spec.categorical:
+        features = features.astype(dict.fromkeys(spec.categorical, "category"))
+    place = f"column {spec.weight_column!r} of dataset {dataset.name!r}"
+    weights = checked_weights(frame[spec.weight_column], place) if spec.weight_column else None
+    return TrainingRows(features, _numbers(frame[target], dataset), weights)
+
+
+def _check_columns(spec: TrainingSpec) -> None:
+    features, given = spec.features, spec.dataset
+    asked = [*features, spec.target, *([spec.weight_column] if spec.weight_column else [])]
+    if not features:
+        raise ParameterError.of("features", "train", "a list of at least one column", features)
+    twice = [name for name, count in Counter(asked).items() if count > 1]
+    if twice:
+        raise ParameterError(
+            f"The features, target and weight_column parameters of train must name each column "
+            f"once. Got {twice} twice: a model must not learn from what it is to predict."
+        )
+    if unknown := [name for name in spec.categorical if name not in features]:
+        raise ParameterError.of("categorical", "train", f"some of {features}", unknown)
+    if missing := [name for name in asked if name not in given.columns]:
+        raise DataError(
+            f"Expected columns {missing} in dataset {given.name!r}, got {sorted(given.columns)}. "
+            "Correct `features` or `target`, or the step before."
+        )
+
+
+def _require_json(params: Mapping[str, Any]) -> None:
+    """Refuse what could not be read back when the model is to be trained again."""
+    for name, value in params.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ParameterError.of(
+                f"params.{name}", "train", "a JSON value, or `{use: ..., with: ...}`", value
+            ) from error
 
 
 def _numbers(labels: pd.Series[Any], dataset: DatasetRef) -> pd.Series[Any]:
-    if labels.dtype != object and str(labels.dtype) != "boolean":
-        return labels
-    try:
-        return labels.astype(int)
-    except (ValueError, TypeError) as error:
+    where = f"column {labels.name!r} of dataset {dataset.name!r}"
+    if not pd.api.types.is_numeric_dtype(labels) or str(labels.dtype) == "boolean":
+        try:
+            return labels.astype(int)
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                f"Expected numbers or booleans in {where}, got text: {error}. Encode the target, "
+                "or name another column."
+            ) from error
+    infinite = int(np.isinf(labels.to_numpy(dtype=float)).sum())
+    if infinite:
         raise DataError(
-            f"Expected numbers or booleans in column {labels.name!r} of dataset {dataset.name!r}, "
-            f"got text: {error}. Encode the target, or name another column."
-        ) from error
-
-
-def _fit(model: Any, rows: pd.DataFrame, labels: pd.Series[Any]) -> None:
-    try:
-        model.fit(rows, labels)
-    except (ValueError, TypeError) as error:
-        raise ModelError(
-            f"{type(model).__name__} cannot learn {labels.name!r} from {list(rows.columns)}: "
-            f"{error}. Correct its parameters, or encode what it cannot take."
-        ) from error
-
-
-def _import(path: str) -> Callable[..., Any]:
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ParameterError.of(
-            "estimator", "train", "the import path of an estimator or a factory", path
-        ) from error
-    if not callable(found):
-        raise ParameterError.of("estimator", "train", "callable", path)
-    return found  # type: ignore[no-any-return]  # an imported name has no type
-
-
-def _log_params(spec: TrainingSpec) -> dict[str, Any]:
-    named = {"estimator": spec.estimator, "target": spec.target, "n_features": len(spec.features)}
-    return {**spec.params, **named}
-
-
-def _log_model(model: BaseEstimator, rows: pd.DataFrame, trusted_types: Sequence[str]) -> Any:
-    sample = rows.head(_SAMPLE_ROWS)
-    predict = "predict_proba" if is_classifier(model) else "predict"
-    return mlflow.sklearn.log_model(
-        model,
-        name="model",
-        signature=infer_signature(_nullable(sample), np.asarray(getattr(model, predict)(sample))),
-        pyfunc_predict_fn=predict,
-        pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
-        serialization_format="skops",
-        skops_trusted_types=_trusted(model, trusted_types),
-    )
-
-
-def _nullable(sample: pd.DataFrame) -> pd.DataFrame:
-    """Widen whole numbers to floats, because a missing value may come at serving time."""
-    numbers = sample.select_dtypes(include=["integer", "bool"]).columns
-    return sample.astype(dict.fromkeys(numbers, float))
-
-
-def _trusted(model: BaseEstimator, trusted_types: Sequence[str]) -> list[str]:
-    unknown = get_untrusted_types(data=dumps(model))
-    foreign = [
-        name for name in unknown if not name.startswith(TRUSTED) and name not in trusted_types
-    ]
-    if foreign:
-        raise ModelError(
-            f"The model contains types that are not trusted: {foreign}. Name them in "
-            "`trusted_types` if you know them, because loading a model runs their code."
+            f"Expected finite numbers in {where}, got {infinite} infinite ones. Correct the "
+            "step before."
         )
-    return list(unknown)
+    return labels
+
+
+def _logged_params(spec: TrainingSpec) -> dict[str, Any]:
+    described = spec.estimator
+    named = {
+        "estimator": described if isinstance(described, str) else json.dumps(described),
+        "target": spec.target,
+        "n_features": len(spec.features),
+        "seed": spec.seed,
+        "class_weight": spec.class_weight,
+        "weight_column": spec.weight_column,
+    }
+    if spec.early_stopping:
+        named["early_stopping"] = spec.early_stopping.to_xcom()
+    return {**spec.params, **{name: value for name, value in named.items() if value is not None}}

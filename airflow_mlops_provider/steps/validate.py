@@ -107,17 +107,6 @@ def validate(
     return Validation(_stored(report, results, workspace), results)
 
 
-def validate_dataset(
-    dataset: DatasetRef,
-    suite: Mapping[str, Any],
-    *,
-    suite_name: str,
-    workspace: str,
-) -> ValidationReport:
-    """Run ``suite`` on ``dataset``; see :func:`validate`."""
-    return validate(dataset, suite, suite_name=suite_name, workspace=workspace).report
-
-
 def _results(asked: Asked, entries: list[Entry], name: str) -> Iterator[Any]:
     """Ask for values and for names apart, so that columns nobody needs are not read."""
     expectations = [parsed(entry, name) for entry in entries]

@@ -57,6 +57,7 @@ source = FileSource(path="/nowhere/weather.parquet", timestamp_field="event_time
 view = FeatureView(name="weather", schema=[Field(name="temp", dtype=Float64)], source=source)
 """
 LEARNING = {"estimator": "sklearn.linear_model.LogisticRegression", "target": "late"}
+SPACE = {"C": {"type": "float", "low": 0.1, "high": 1.0}}
 MONTH = {"start": "2013-01-01", "end": "2013-02-01"}
 NOBODY = ModelVersionRef(
     name="nobody", version="3", model_uri="models:/nobody/3", model_id=None, run_id=None, aliases=[]
@@ -279,7 +280,7 @@ CASES = [
     Case(
         "unknown feature to tune with",
         lambda at: TuneModelOperator(
-            dataset=at.dataset, features=["nonsense"], search_space={}, **LEARNING
+            dataset=at.dataset, features=["nonsense"], search_space=SPACE, **LEARNING
         ),
         ("['nonsense']", "'late'", "Correct `features`"),
     ),

@@ -14,7 +14,7 @@ from airflow_mlops_provider.steps.features.historical import historical_features
 from airflow_mlops_provider.steps.features.repo import apply_features
 from airflow_mlops_provider.steps.snapshot import read_dataset, snapshot_dataset, write_dataset
 from airflow_mlops_provider.steps.suites import load_suite
-from airflow_mlops_provider.steps.validate import validate_dataset
+from airflow_mlops_provider.steps.validate import validate
 from flights.columns import CATEGORICAL, FEATURES, NUMERIC, TARGET, TIME
 from flights.features import build_feature_sources
 from flights.landing import MONTHS, flights_of, land_month
@@ -22,17 +22,18 @@ from flights.settings import FEATURE_REPO, FEATURE_SERVICE, SUITE
 
 
 @pytest.fixture
-def validate(workspace):
-    def validated(frame):
+def report_on(workspace):
+    def reported(frame):
         ref = write_dataset(frame, "flights", workspace, "test")
-        return validate_dataset(ref, load_suite(SUITE), suite_name="flights", workspace=workspace)
+        suite = load_suite(SUITE)
+        return validate(ref, suite, suite_name="flights", workspace=workspace).report
 
-    return validated
+    return reported
 
 
 @pytest.mark.parametrize("months", [*[[month] for month in MONTHS], MONTHS[:3], MONTHS[-3:]])
-def test_every_real_month_passes(validate, months):
-    report = validate(pd.concat(map(flights_of, months)))
+def test_every_real_month_passes(report_on, months):
+    report = report_on(pd.concat(map(flights_of, months)))
     assert report.failures == []
     assert report.outcome == "passed"
 
@@ -52,9 +53,9 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_it_catches(validate, what):
+def test_it_catches(report_on, what):
     change, outcome = BROKEN[what]
-    assert validate(change(flights_of("2013-03"))).outcome == outcome
+    assert report_on(change(flights_of("2013-03"))).outcome == outcome
 
 
 def test_features_joined_by_feast_tell_late_flights(workspace, monkeypatch, capsys):

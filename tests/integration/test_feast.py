@@ -12,7 +12,7 @@ from feast.feature_view import FeatureViewState
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.steps.features.historical import historical_features
-from airflow_mlops_provider.steps.features.materialize import heal_views
+from airflow_mlops_provider.steps.features.registry import heal
 from airflow_mlops_provider.steps.features.repo import apply_features
 from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
 from tests.feast_repos import (
@@ -122,9 +122,9 @@ def test_a_view_that_a_killed_run_left_is_healed_and_served(store, repo):
     killed(repo)
     with pytest.raises(ValueError, match="MATERIALIZING"):
         served(open_store(repo))
-    assert heal_views(open_store(repo), None) == ["weather"]
+    assert heal(open_store(repo), ["weather"]) == ["weather"]
     assert served(open_store(repo)) == before
-    assert heal_views(open_store(repo), ["weather"]) == []
+    assert heal(open_store(repo), ["weather"]) == []
 
 
 @pytest.mark.parametrize("repo", ["duckdb"], indirect=True)
@@ -148,6 +148,8 @@ def test_what_cannot_be_joined_or_materialized_is_named(store, repo, workspace):
         join(frame, feature_service="nonsense")
     with pytest.raises(DataError, match="nonsense"):
         join(frame, features=["nonsense:temp"])
+    with pytest.raises(DataError, match="nonsense"):
+        join(frame, features=["weather:nonsense"])
     with pytest.raises(DataError, match="origin"):
         join(frame.drop(columns="origin"), feature_service="service")
     with pytest.raises(DataError, match=r"no column \['event_timestamp'\]"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -10,7 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import redis
-from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
+from feast import (
+    BatchFeatureView,
+    Entity,
+    FeatureStore,
+    FeatureView,
+    Field,
+    FileSource,
+    PushSource,
+    RepoConfig,
+    ValueType,
+)
 from feast.feature_view import FeatureViewState
 from feast.infra.online_stores.sqlite import SqliteOnlineStore
 from feast.types import (
@@ -26,6 +37,8 @@ from feast.types import (
 )
 
 from airflow_mlops_provider.exceptions import DataError
+from airflow_mlops_provider.steps.features.push import push_features
+from airflow_mlops_provider.steps.snapshot import write_dataset
 from tests.servers import need, redis_server
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -72,6 +85,7 @@ class World:
         self.join_keys, self.dtypes = ["user"], DTYPES
         self.source_options: dict = {}
         self.view_options: dict = {}
+        self.pushed, self.kind, self.kind_options = False, FeatureView, {}
 
     def write(self, frame, **options):
         frame.to_parquet(
@@ -106,12 +120,13 @@ class World:
             path=str(self.folder / "source.parquet"), timestamp_field="at", **self.source_options
         )
         entities = [Entity(name=key, value_type=KINDS[key]) for key in self.join_keys]
-        view = FeatureView(
+        view = self.kind(
             name="view",
             entities=entities,
             ttl=timedelta(days=3),
             schema=[Field(name=name, dtype=dtype) for name, dtype in self.dtypes.items()],
-            source=source,
+            source=PushSource(name="live", batch_source=source) if self.pushed else source,
+            **self.kind_options,
         )
         store.apply([*entities, view])
         return store
@@ -301,7 +316,89 @@ def test_a_window_without_rows_is_recorded_and_writes_nothing(world, online):
     assert intervals == [(END, END + timedelta(days=1))]
 
 
+@pytest.mark.usefixtures("online")
+def test_a_view_with_a_push_source_takes_the_rows_of_its_batch_source(world):
+    world.pushed = True
+    world.write(frame_of(300, 20))
+    assert world.materialized(ENGINE) == world.materialized(FEAST)
+
+
+def test_the_batch_source_of_a_push_source_may_map_its_fields(world):
+    """Feast maps those of the push source, and finds no column then."""
+    frame = frame_of(300, 20)
+    world.write(frame)
+    straight = world.materialized(ENGINE)
+    world.pushed, world.source_options = True, {"field_mapping": {"F": "f64", "u": "user"}}
+    world.write(frame.rename(columns={"f64": "F", "user": "u"}))
+    assert world.materialized(ENGINE, name="mapped") == straight
+
+
 def test_what_the_engine_does_not_know_it_leaves_to_feast(world):
     world.offline, world.join_keys = "dask", []
     world.write(frame_of(16, 1))
     assert world.materialized(ENGINE) == world.materialized(FEAST)
+
+
+def doubled(frame):
+    return frame.assign(f64=frame["f64"] * 2)
+
+
+LEFT_TO_FEAST = {
+    "transformed": (BatchFeatureView, {"online": True, "mode": "pandas", "udf": doubled}),
+    "validated": (FeatureView, {"enable_validation": True}),
+    "without entities": (FeatureView, {"entities": []}),
+}
+
+
+@pytest.mark.usefixtures("online")
+@pytest.mark.parametrize("left", LEFT_TO_FEAST)
+def test_what_is_left_to_feast_replaces_no_newer_rows(world, left):
+    world.offline, world.dtypes = "dask", {"f64": Float64}
+    world.kind, options = LEFT_TO_FEAST[left]
+    world.kind_options = {key: value for key, value in options.items() if key != "entities"}
+    world.join_keys = options.get("entities", world.join_keys)
+    days = np.random.default_rng(0).permutation(300)
+    frame = frame_of(300, 20)
+    world.write(frame.assign(f64=days * 1.0, at=pd.Timestamp(START) + pd.to_timedelta(days, "D")))
+    straight, _ = world.materialized(ENGINE)
+    store = world.store(ENGINE, "backfill")
+    middle = START + timedelta(days=150)
+    store.materialize(middle, END)
+    store.materialize(START, middle)
+    assert world.rows(store) == straight
+
+
+def test_rows_that_were_pushed_stay_until_newer_ones_come(world):
+    world.pushed, world.dtypes = True, {"f64": Float64}
+    world.write(frame_of(3, 1).assign(user=[1, 2, 3], f64=0.0))
+    store = world.store(ENGINE)
+    pushed = pd.DataFrame({"user": [1], "at": [pd.Timestamp(END)], "f64": [1.0]})
+    store.push("live", pushed)
+    store.materialize(START, END)
+    served = store.get_online_features(["view:f64"], [{"user": user} for user in (1, 2, 3)])
+    assert served.to_dict()["f64"] == [1.0, 0.0, 0.0]
+
+
+def test_a_push_that_is_done_again_later_replaces_no_newer_rows(world, workspace):
+    world.pushed, world.dtypes = True, {"f64": Float64}
+    world.write(frame_of(2, 1))
+    store = world.store(ENGINE)
+    for day, value in ((2, 2.0), (1, 1.0)):
+        at = pd.Timestamp(START) + pd.Timedelta(days=day)
+        frame = pd.DataFrame({"user": [7, day], "at": [at, at], "f64": [value, value]})
+        push_features(store, write_dataset(frame, "new", workspace, "test"), push_source="live")
+    served = store.get_online_features(["view:f64"], [{"user": user} for user in (7, 1, 2)])
+    assert served.to_dict()["f64"] == [2.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Australia/Lord_Howe"])
+def test_times_are_kept_as_feast_keeps_them_in_any_zone_of_the_machine(world, zone, monkeypatch):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    world.dtypes = {"f64": Float64}
+    frame = frame_of(3000, 1000)
+    half_hours = pd.to_timedelta(np.arange(3000) * 30, unit="m")
+    world.write(frame.assign(at=pd.Timestamp("2024-03-01", tz="UTC") + half_hours))
+    assert world.materialized(ENGINE) == world.materialized(FEAST)
+    monkeypatch.undo()
+    time.tzset()

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from mlflow import MlflowClient
 
 from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError
 from airflow_mlops_provider.records import ModelVersionRef
+from airflow_mlops_provider.steps.features.asked import asked_features
 from airflow_mlops_provider.steps.features.freshness import newest_ends
 from airflow_mlops_provider.steps.features.historical import historical_features
-from airflow_mlops_provider.steps.features.pin import pin_feature_service, require_pinned_service
+from airflow_mlops_provider.steps.features.leakage import require_known_then
+from airflow_mlops_provider.steps.features.pin import (
+    pin_feature_service,
+    require_pinned_model,
+    require_pinned_service,
+)
 from airflow_mlops_provider.steps.features.push import push_features
 from airflow_mlops_provider.steps.features.repo import apply_features
-from airflow_mlops_provider.steps.register import monitoring_tags
+from airflow_mlops_provider.steps.register import FEATURE_SERVICE_TAG, monitoring_tags
 from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
 from tests.feast_repos import (
     DEFINITIONS,
@@ -177,16 +186,39 @@ def test_a_join_that_looks_elsewhere_than_at_its_time_is_caught(
     assert historical_features(store, entities, **options, check_rows=0).n_rows == 300
 
 
-def test_the_check_knows_ties_and_the_edge_of_the_ttl(make_repo, workspace):
+@pytest.mark.parametrize("offline", ["duckdb", "dask"])
+@pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
+def test_the_check_knows_zones_and_the_edge_of_the_ttl(make_repo, workspace, offline, zone):
     rows = observations()
-    repo = make_repo(rows=rows)
     known = rows["event_timestamp"]
+    written = known.dt.tz_localize(None) if zone is None else known.dt.tz_convert(zone)
+    repo = make_repo(rows=rows.assign(event_timestamp=written), offline=offline)
     frame = rows.assign(event_timestamp=known + timedelta(hours=6))[["origin", "event_timestamp"]]
     frame = pd.concat([frame, rows[["origin", "event_timestamp"]]])
     ref = write_dataset(frame, "edges", workspace, "test")
     options = {"name": "joined", "workspace": workspace, "feature_service": "service"}
     joined = historical_features(open_store(repo), ref, **options, check_rows=10**6)
     assert read_dataset(joined)["temp"].notna().all()
+
+
+@pytest.mark.parametrize("n_entities", [2, 100_000])
+def test_the_check_holds_no_more_of_the_source_than_its_sample(make_repo, workspace, n_entities):
+    n_rows = 600_000
+    rows = pd.DataFrame(
+        {
+            "origin": np.resize([f"airport {n}" for n in range(n_entities)], n_rows),
+            "event_timestamp": START + pd.to_timedelta(np.arange(n_rows), unit="s"),
+            "temp": np.arange(float(n_rows)),
+        }
+    )
+    store = open_store(make_repo(rows=rows))
+    asked = asked_features(store, "service", None)
+    sample = pa.Table.from_pandas(rows.tail(1000))
+    tracemalloc.start()
+    require_known_then(store, asked.views, sample, n_rows=200)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4_000_000 < n_rows * 3 * 8
 
 
 @pytest.fixture
@@ -277,3 +309,24 @@ def test_a_version_knows_whether_its_features_are_still_those(make_repo):
     apply_features(open_store(repo), repo, allow_destructive=True)
     with pytest.raises(DataError, match="derived"):
         require_pinned_service(open_store(repo), version(pin))
+
+
+def test_predicting_asks_the_registry_which_version_an_alias_names(make_repo, tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(uri, uri)
+    repo = make_repo()
+    pin = pin_feature_service(open_store(repo), "service")
+    client.create_registered_model("m")
+    for tags in ({}, {FEATURE_SERVICE_TAG: pin}):
+        version = client.create_model_version("m", source=str(tmp_path), tags=tags).version
+        client.set_registered_model_alias("m", "champion", version)
+    champion = "models:/m@champion"
+    assert require_pinned_model(open_store(repo), client, champion) == "models:/m/2"
+    assert require_pinned_model(open_store(repo), client, "runs:/1/model") == "runs:/1/model"
+    redefine(repo, DEFINITIONS.replace("Float64", "Float32"))
+    apply_features(open_store(repo), repo, allow_destructive=True)
+    with pytest.raises(ModelError, match="Version 2 of 'm' learned from"):
+        require_pinned_model(open_store(repo), client, champion)
+    assert require_pinned_model(open_store(repo), client, "models:/m/1") == "models:/m/1"
+    with pytest.raises(ModelError, match="models:/m/9"):
+        require_pinned_model(open_store(repo), client, "models:/m/9")

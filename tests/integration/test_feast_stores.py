@@ -23,8 +23,8 @@ from sqlalchemy import create_engine, make_url, text
 from airflow_mlops_provider.exceptions import PermanentError
 from airflow_mlops_provider.hooks.feast import FeastHook
 from airflow_mlops_provider.steps.features.historical import historical_features
-from airflow_mlops_provider.steps.features.materialize import heal_views
 from airflow_mlops_provider.steps.features.materialize import materialize as materialize_now
+from airflow_mlops_provider.steps.features.registry import heal
 from airflow_mlops_provider.steps.features.repo import apply_features
 from airflow_mlops_provider.steps.features.skew import compare_online
 from airflow_mlops_provider.steps.features.writers import writer_for
@@ -257,7 +257,7 @@ def test_a_view_is_served_whatever_a_killed_materialization_left(stores):
     stores.open().set_feature_view_state("tanks", FeatureViewState.MATERIALIZING)
     # Feast's SQL registry takes a view that differs in its state alone for unchanged
     stuck = ["tanks"] if "registry" not in stores.extra else []
-    assert heal_views(stores.open(), None) == stuck
+    assert heal(stores.open(), ["tanks"]) == stuck
     assert_same(served(stores.open(), range(30)), newest(START + pd.Timedelta(days=1)))
 
 

@@ -265,6 +265,22 @@ def test_shadows_and_refusals_are_left_out(store, workspace, tmp_path):
     assert (report.verdict, report.n_rows, report.n_left_out) == ("insufficient_data", 0, 60)
 
 
+def test_a_retried_prediction_counts_once_and_any_answer_does(store, workspace, tmp_path):
+    row = known_rows().to_dict("records")[0]
+    at = row["event_timestamp"].isoformat()
+    inputs = {"tank": row["tank"], "visits": row["visits"]}
+    wrong = {**inputs, "visits": row["visits"] + 1}
+    log = [
+        record(0, ts=at, inputs=wrong, attempt=1),
+        record(0, ts=at, inputs=inputs, attempt=2, status=206),
+        record(1, ts=at, inputs=wrong, status=503),
+    ]
+    write_segment(tmp_path / "log", "1", log)
+    predictions = compact_log(str(tmp_path / "log"), endpoint="tanks", workspace=workspace)
+    report = compare_logged(store, predictions, features=["tanks:visits"])
+    assert (report.verdict, report.n_rows, report.n_left_out) == ("same", 1, 2)
+
+
 def test_what_cannot_be_compared_is_named(store, entities, workspace, tmp_path):
     with pytest.raises(ParameterError, match="exactly one"):
         compare_online(store, entities, at=END)
@@ -274,6 +290,8 @@ def test_what_cannot_be_compared_is_named(store, entities, workspace, tmp_path):
         compare_online(store, entities, at=END, feature_service="nonsense")
     with pytest.raises(DataError, match="nonsense"):
         compare_online(store, entities, at=END, features=["nonsense:level"])
+    with pytest.raises(DataError, match="Feature nonsense does not exist"):
+        compare_online(store, entities, at=END, features=["tanks:nonsense"])
     without = write_dataset(pd.DataFrame({"label": [1]}), "entities", workspace, "test")
     with pytest.raises(DataError, match="tank"):
         compare_online(store, without, at=END, feature_service="service")

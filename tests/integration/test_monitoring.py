@@ -18,6 +18,7 @@ from airflow_mlops_provider.steps.predict import batch_predict
 from airflow_mlops_provider.steps.snapshot import write_dataset
 from airflow_mlops_provider.steps.track import experiment_id, task_run
 from tests.prediction_logs import record, write_segment
+from tests.training import train
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.records import DatasetRef, ModelRef
@@ -55,17 +56,17 @@ def world(tmp_path_factory):
     uri = f"sqlite:///{folder}/mlflow.db"
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient(uri, uri)
-    train = write_dataset(flights(4000, 0), name="flights", workspace=workspace, source="made")
+    learned = write_dataset(flights(4000, 0), name="flights", workspace=workspace, source="made")
     with task_run(client, experiment_id(client, "e", str(folder / "a")), {}, {}, "train") as run:
         model = train(
-            train,
+            learned,
             "sklearn.linear_model.LogisticRegression",
             run=run,
             features=FEATURES,
             target="late",
             params={"max_iter": 1000},
         )
-    yield World(workspace, model, train, profile_dataset(train, FEATURES, workspace))
+    yield World(workspace, model, learned, profile_dataset(learned, FEATURES, workspace))
     mlflow.set_tracking_uri(before)
 
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import json
+
 import httpx
 import pytest
 
 from airflow_mlops_provider import cli
 from airflow_mlops_provider.exceptions import ServingUnavailableError
-from airflow_mlops_provider.records import EndpointRef
+from airflow_mlops_provider.records import EndpointRef, PipelineRunReport, PipelineRunSummary
 from airflow_mlops_provider.serving import admin
 from airflow_mlops_provider.serving.client import ServingClient
+from airflow_mlops_provider.stack.service import free_ports
 
 
 def test_serve_passes_its_options_on(tmp_path, monkeypatch):
@@ -62,3 +65,61 @@ def test_no_command_prints_usage(capsys):
         cli.main([])
     assert stopped.value.code == 2
     assert "COMMAND" in capsys.readouterr().err
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """A workspace whose embedded MLflow knows one DAG run; and the id of its task's run."""
+    from mlflow import MlflowClient
+
+    from airflow_mlops_provider.records import Metric
+    from airflow_mlops_provider.steps import track
+
+    (tmp_path / "mlflow").mkdir()
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow/mlflow.db")
+    experiment = track.experiment_id(client, "flights", str(tmp_path / "artifacts"))
+    pipeline = {"airflow.dag_id": "flights", "airflow.run_id": "r [1]"}
+    facts = {"airflow.run_type": "manual", "mlops.git_commit": "0123456789abcdef"}
+    track.start_pipeline_run(client, experiment, pipeline, name="r", extra_tags=facts)
+    task = {"airflow.task_id": "train", "airflow.map_index": "2", "airflow.try_number": "1"}
+    with track.task_run(client, experiment, pipeline, task, "train") as run:
+        run.log_record(Metric(value=0.5, low=None, high=None, n=3))
+        run.log_metrics({"auc": 0.71234})
+    track.finish_pipeline_run(client, experiment, pipeline, "FINISHED")
+    return tmp_path, run.run_id
+
+
+def test_a_run_is_shown_as_a_table_and_as_json(recorded, capsys):
+    workspace, run_id = recorded
+    where = ["--workspace", str(workspace)]
+    assert cli.main(["runs", "show", "flights/r [1]", *where]) == 0
+    shown = capsys.readouterr().out
+    for word in ("flights · r [1]", "run_type manual", "0123456789ab", "train[2]", "auc 0.7123"):
+        assert word in shown
+    assert cli.main(["runs", "show", run_id, "--json", *where]) == 0
+    report = PipelineRunReport.from_xcom(json.loads(capsys.readouterr().out))
+    assert (report.run_id, report.tasks[0].outputs["Metric"]["n"]) == ("r [1]", 3)
+
+
+def test_runs_are_listed_as_a_table_and_as_json(recorded, capsys, monkeypatch):
+    workspace, _ = recorded
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace}/mlflow/mlflow.db")
+    assert cli.main(["runs", "list", "--dag", "flights"]) == 0
+    assert "FINISHED" in capsys.readouterr().out
+    assert cli.main(["runs", "list", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert PipelineRunSummary.from_xcom(found).dag_id == "flights"
+    assert cli.main(["runs", "list", "--dag", "none"]) == 0
+    assert capsys.readouterr().out == "No runs yet.\n"
+
+
+def test_without_a_place_to_look_for_runs_the_options_are_named(capsys, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert cli.main(["runs", "list"]) == 1
+    assert "Give --tracking-uri or --workspace" in capsys.readouterr().err
+
+
+def test_a_server_that_is_away_is_one_line(capsys):
+    (port,) = free_ports(1)
+    assert cli.main(["runs", "list", "--tracking-uri", f"http://127.0.0.1:{port}"]) == 1
+    assert "MLflow does not answer" in capsys.readouterr().err

@@ -2,10 +2,14 @@ import pytest
 
 from airflow_mlops_provider.links import (
     MLFLOW_RUN_KEY,
+    BehaviourLink,
     DataCardLink,
     DataDocsLink,
     DriftReportLink,
+    EvaluationLink,
     MlflowRunLink,
+    ModelCardLink,
+    NotebookLink,
     artifact_url,
     mlflow_run_url,
 )
@@ -30,8 +34,19 @@ def test_the_page_of_an_artifact():
 
 
 def test_each_button_has_a_name_and_a_place_of_its_own():
-    links = [MlflowRunLink(), DataCardLink(), DataDocsLink(), DriftReportLink()]
-    assert len({link.name for link in links}) == len({link.xcom_key for link in links}) == 4
+    kinds = (
+        MlflowRunLink,
+        DataCardLink,
+        DataDocsLink,
+        DriftReportLink,
+        NotebookLink,
+        BehaviourLink,
+        EvaluationLink,
+        ModelCardLink,
+    )
+    links = [kind() for kind in kinds]
+    assert len({link.name for link in links}) == len(links)
+    assert len({link.xcom_key for link in links}) == len(links)
 
 
 def test_the_link_is_read_where_the_task_pushed_it(monkeypatch):

@@ -43,7 +43,7 @@ def domain_auc(reference: pa.Table, current: pa.Table, features: Sequence[Cells]
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from threadpoolctl import threadpool_limits
 
-    from airflow_mlops_provider.steps.metrics import auc_with_interval
+    from airflow_mlops_provider.steps.metrics.figures import auc_with_interval
 
     seen = [each for each in features if each.profile.kind != "datetime"]
     if not seen:

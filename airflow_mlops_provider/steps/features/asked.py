@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,21 +17,68 @@ from airflow_mlops_provider.steps.prediction_log import as_utc
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from feast import FeatureStore
+    from feast import FeatureService, FeatureStore, FeatureView
+    from feast.feature_view_projection import FeatureViewProjection
+
+
+@dataclass(frozen=True)
+class AskedView:
+    """A feature view of which features were asked for."""
+
+    view: FeatureView
+    keys: dict[str, str]
+    """Join key of the view to the column of the entity rows."""
+    features: tuple[str, ...]
+    """Also those that only feed an on-demand view."""
 
 
 @dataclass(frozen=True)
 class Asked:
     """Features by service or by references."""
 
-    service: str | None
-    references: list[str] | None
-    keys: dict[str, pa.DataType] = field(default_factory=dict)
-    """Column of the entity rows to its type: join keys, and what on-demand views request."""
-    ttl: dict[str, timedelta] = field(default_factory=dict)
-    """By feature; that of a view without TTL, or of an on-demand view, is missing."""
-    until: dict[str, str] = field(default_factory=dict)
-    """By feature: the end of the newest window that its view was materialized for."""
+    features: FeatureService | list[str]
+    """As Feast takes them."""
+    views: list[AskedView]
+    requests: dict[str, pa.DataType]
+    """Column of the entity rows that an on-demand view requests, and its type."""
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """The argument, of those that take a feature service or references, that asks for it."""
+        if isinstance(self.features, list):
+            return {"features": self.features}
+        return {"feature_service": self.features.name}
+
+    @property
+    def keys(self) -> dict[str, pa.DataType]:
+        """Column of the entity rows, join key or request, to its type."""
+        keys = {
+            asked.keys[column.name]: _arrow_type(column)
+            for asked in self.views
+            for column in asked.view.entity_columns
+            if column.name in asked.keys
+        }
+        return {**keys, **self.requests}
+
+    @property
+    def ttl(self) -> dict[str, timedelta]:
+        """By feature; that of a view without TTL, or of an on-demand view, is missing."""
+        return {
+            name: asked.view.ttl
+            for asked in self.views
+            if asked.view.ttl
+            for name in asked.features
+        }
+
+    @property
+    def until(self) -> dict[str, str]:
+        """By feature: the end of the newest window that its view was materialized for."""
+        return {
+            name: as_utc(max(end for _, end in asked.view.materialization_intervals)).isoformat()
+            for asked in self.views
+            if asked.view.materialization_intervals
+            for name in asked.features
+        }
 
 
 def asked_features(
@@ -40,67 +87,60 @@ def asked_features(
     """Look up what is asked for.
 
     Raises:
-        DataError: a view, feature or service is unknown, or none of them has a join key.
+        DataError: a view, feature or service is unknown.
         ParameterError: not exactly one of ``feature_service`` and ``features`` is given.
     """
     if bool(feature_service) == bool(features):
         raise ParameterError(
-            "A skew check needs exactly one of feature_service and features. Got "
+            "Expected exactly one of feature_service and features. Got "
             f"{feature_service!r} and {features!r} instead."
         )
-    asked = Asked(feature_service, list(features or ()) or None)
     try:
         store.registry.refresh(store.project)
         known: dict[str, Any] = {view.name: view for view in store.list_all_feature_views()}
-        for projection in _projections(store, asked):
-            _add(asked, known, projection)
-    except (FeastError, KeyError) as error:
+        if feature_service:
+            service = store.get_feature_service(feature_service)
+            return _asked(known, service, service.feature_view_projections)
+        references = list(features or ())
+        return _asked(known, references, list(_projections(known, references)))
+    except (FeastError, KeyError, ValueError) as error:
         raise DataError(
-            f"The feature store {store.project!r} does not know what to compare: {error}. Correct "
-            "the name, or apply the repository that defines it."
+            f"The feature store {store.project!r} does not know what was asked for, "
+            f"{feature_service or features}: {error}. Correct the name, or apply the repository "
+            "that defines it."
         ) from error
-    if not asked.keys:
-        raise DataError(
-            "The features to compare have no join key, so there are no entities to look at. "
-            "Compare features of views that have an entity."
-        )
+
+
+def _projections(known: dict[str, Any], references: list[str]) -> Iterator[FeatureViewProjection]:
+    by_view: dict[str, list[str]] = {}
+    for reference in references:
+        view, _, feature = reference.partition(":")
+        by_view.setdefault(view, []).append(feature)
+    return (known[view][names].projection for view, names in by_view.items())
+
+
+def _asked(
+    known: dict[str, Any],
+    features: FeatureService | list[str],
+    projections: list[FeatureViewProjection],
+) -> Asked:
+    asked = Asked(features, [], {})
+    for projection in projections:
+        view = known[projection.name]
+        if not isinstance(view, OnDemandFeatureView):
+            asked.views.append(_asked_view(view, projection))
+            continue
+        sources = view.source_feature_view_projections.values()
+        asked.views.extend(_asked_view(known[source.name], source) for source in sources)
+        for request in view.source_request_sources.values():
+            asked.requests.update({each.name: _arrow_type(each) for each in request.schema})
     return asked
 
 
-def _projections(store: FeatureStore, asked: Asked) -> list[Any]:
-    if asked.service:
-        return list(store.get_feature_service(asked.service).feature_view_projections)
-    by_view: dict[str, list[str]] = {}
-    for reference in asked.references or ():
-        view, _, feature = reference.partition(":")
-        by_view.setdefault(view, []).append(feature)
-    find: Any = store.registry.get_any_feature_view
-    return [find(view, store.project)[names].projection for view, names in by_view.items()]
-
-
-def _add(asked: Asked, known: dict[str, Any], projection: Any) -> None:
-    view = known[projection.name]
-    if isinstance(view, OnDemandFeatureView):
-        for source in view.source_feature_view_projections.values():
-            asked.keys.update(_keys(known[source.name], source))
-        for request in view.source_request_sources.values():
-            asked.keys.update({each.name: _arrow_type(each) for each in request.schema})
-        return
-    asked.keys.update(_keys(view, projection))
-    names = [feature.name for feature in projection.features]
-    if view.ttl:
-        asked.ttl.update(dict.fromkeys(names, view.ttl))
-    if ends := [end for _, end in view.materialization_intervals]:
-        asked.until.update(dict.fromkeys(names, as_utc(max(ends)).isoformat()))
-
-
-def _keys(view: Any, projection: Any) -> dict[str, pa.DataType]:
+def _asked_view(view: FeatureView, projection: FeatureViewProjection) -> AskedView:
     renamed = projection.join_key_map or {}
-    return {
-        renamed.get(column.name, column.name): _arrow_type(column)
-        for column in view.entity_columns
-        if column.name != DUMMY_ENTITY_ID
-    }
+    keys = {key: renamed.get(key, key) for key in view.join_keys if key != DUMMY_ENTITY_ID}
+    return AskedView(view, keys, tuple(one.name for one in projection.features))
 
 
 def _arrow_type(column: Any) -> pa.DataType:

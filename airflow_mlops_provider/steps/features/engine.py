@@ -7,8 +7,10 @@ value. This one
 2. encodes them column by column (``encoding``), and
 3. writes them many at a time (``writers``).
 
-What it does not know (transformations, aggregations, stream views, views without entities or with
-an offline copy) it leaves to Feast's local engine. ``feature_store.yaml`` names it::
+Of views with a push or stream source it takes the rows of the batch source. What it does not know
+(transformations, aggregations, ``StreamFeatureView``, views without entities or with an offline
+copy) it leaves to Feast's local engine, which writes through a ``GuardedStore``.
+``feature_store.yaml`` names it::
 
     batch_engine:
       type: airflow_mlops_provider.steps.features.engine.StreamingComputeEngine
@@ -29,6 +31,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import ibis
@@ -40,11 +43,12 @@ from feast.infra.compute_engines.local.job import LocalMaterializationJob
 from feast.infra.offline_stores.duckdb import DuckDBOfflineStore
 
 from airflow_mlops_provider.steps.features.encoding import without_key
-from airflow_mlops_provider.steps.features.writers import writer_for
+from airflow_mlops_provider.steps.features.writers import GuardedStore, writer_for
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from feast.infra.compute_engines.dag.context import ColumnInfo
+    from feast.infra.common.retrieval_task import HistoricalRetrievalTask
+    from feast.infra.compute_engines.dag.context import ColumnInfo, ExecutionContext
     from feast.infra.registry.base_registry import BaseRegistry
     from ibis.backends.duckdb import Backend
     from ibis.expr.types import Table
@@ -70,9 +74,8 @@ class StreamingComputeEngine(LocalComputeEngine):
         self, registry: BaseRegistry, task: MaterializationTask, **kwargs: Any
     ) -> LocalMaterializationJob:
         view = task.feature_view
-        backend = self._get_backend(self.get_execution_context(registry, task))
-        columns = LocalFeatureBuilder(registry, task, backend).get_column_info(view)
-        if not _is_plain(view) or not columns.join_keys:
+        columns = self._columns(registry, task) if _is_plain(view) else None
+        if columns is None or not columns.join_keys:
             return super()._materialize_one(registry, task, **kwargs)
         name = f"{view.name}-{task.start_time}-{task.end_time}"
         try:
@@ -91,6 +94,21 @@ class StreamingComputeEngine(LocalComputeEngine):
             task.end_time,
         )
         return LocalMaterializationJob(name, MaterializationJobStatus.SUCCEEDED)
+
+    def get_execution_context(
+        self, registry: BaseRegistry, task: MaterializationTask | HistoricalRetrievalTask
+    ) -> ExecutionContext:
+        """Return what Feast's engine works with: here, an online store that keeps newer rows."""
+        context = super().get_execution_context(registry, task)
+        context.online_store = GuardedStore(self.online_store)  # type: ignore[assignment]
+        return context
+
+    def _columns(self, registry: BaseRegistry, task: MaterializationTask) -> ColumnInfo:
+        """Return the columns of the batch source; Feast would map those of a stream source."""
+        backend = self._get_backend(self.get_execution_context(registry, task))
+        columns = LocalFeatureBuilder(registry, task, backend).get_column_info(task.feature_view)
+        source = task.feature_view.batch_source
+        return replace(columns, field_mapping=source.field_mapping if source else None)
 
     def _newest(self, task: MaterializationTask, columns: ColumnInfo) -> Iterator[pa.RecordBatch]:
         """Give the newest row of each entity in the window, under the names of the view."""
@@ -125,7 +143,7 @@ def _is_plain(view: Any) -> bool:
         and not view.offline
         and not view.enable_validation
         and view.data_source is not None
-        and view.stream_source is None
+        and view.batch_source is not None
         and not getattr(view, "aggregations", None)
         and not getattr(view, "feature_transformation", None)
     )

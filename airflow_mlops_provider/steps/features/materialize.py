@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ Duration = str | float | timedelta
 _CALENDAR = re.compile("P[^T]*[YM]")
 _CLOCK_SKEW = timedelta(minutes=1)
 """How far the scheduler's clock, which says that a window is over, may be ahead of a worker's."""
+_one_thread = threading.RLock()
 _log = logging.getLogger(__name__)
 
 
@@ -49,6 +52,9 @@ def materialize(
     Windows are explicit, because Feast's incremental mode misses rows that come late and stops
     after a date in the future. Each piece of a window is committed to the registry by itself;
     one without rows as well. Doing a window twice leaves stores and registry as they were.
+
+    Threads of one process take turns: they share the connection to DuckDB that Feast reads by, and
+    maybe ``store``. Nothing else of theirs may read features by it meanwhile.
 
     Args:
         store: The feature store, applied.
@@ -71,31 +77,38 @@ def materialize(
         ParameterError: a time or duration cannot be used, or the window is not over.
     """
     first, last = _window(start, end, overlap, now)
-    names = view_names(store, feature_views)
-    require_sources([store.get_feature_view(name) for name in names])
+    with _one_thread:
+        names = view_names(store, feature_views)
+        require_sources([store.get_feature_view(name) for name in names])
     pieces = list(_pieces(first, last, as_duration("chunk", "materialize", chunk)))
     progress = _Progress([first, last, pieces[0][1]], done, keep)
     for name in names:
-        heal(store, [name])
-        for begin, until in pieces:
-            if progress.has(name, until):
-                _log.info("%s to %s of %s was done by an earlier try", begin, until, name)
-                continue
-            _materialize_piece(store, name, begin, until)
-            progress.add(name, until)
+        with _healed(store, name):
+            for begin, until in pieces:
+                if progress.has(name, until):
+                    _log.info("%s to %s of %s was done by an earlier try", begin, until, name)
+                    continue
+                with _one_thread:
+                    _materialize_piece(store, name, begin, until)
+                progress.add(name, until)
     return names
 
 
-def heal_views(store: FeatureStore, feature_views: str | Sequence[str] | None) -> list[str]:
-    """Make views servable that a killed ``feast materialize`` left in state MATERIALIZING.
+@contextmanager
+def _healed(store: FeatureStore, name: str) -> Iterator[None]:
+    """Heal the view that a killed ``feast materialize`` left, or that this one leaves.
 
-    Feast refuses to serve such a view until somebody materializes it again. What the online
-    store holds is sound: rows are replaced one by one.
-
-    Returns:
-        The names of the views that were healed.
+    Feast refuses to serve a view in state MATERIALIZING until somebody materializes it again.
+    What the online store holds is sound: rows are replaced one by one.
     """
-    return heal(store, view_names(store, feature_views))
+    with _one_thread:
+        heal(store, [name])
+    try:
+        yield
+    except BaseException:
+        with _one_thread:
+            heal(store, [name])
+        raise
 
 
 def _materialize_piece(store: FeatureStore, name: str, begin: datetime, until: datetime) -> None:

@@ -10,10 +10,15 @@ from feast import OnDemandFeatureView
 
 from airflow_mlops_provider.exceptions import ModelError
 from airflow_mlops_provider.steps.features.registry import feast_errors
-from airflow_mlops_provider.steps.register import FEATURE_SERVICE_TAG
+from airflow_mlops_provider.steps.register import (
+    FEATURE_SERVICE_TAG,
+    is_registered,
+    require_version,
+)
 
 if TYPE_CHECKING:
     from feast import FeatureStore
+    from mlflow import MlflowClient
 
     from airflow_mlops_provider.records import ModelVersionRef
 
@@ -67,6 +72,26 @@ def require_pinned_service(store: FeatureStore, version: ModelVersionRef) -> str
             "version, or give the changed service a name of its own."
         )
     return name
+
+
+def require_pinned_model(store: FeatureStore, client: MlflowClient, uri: str) -> str:
+    """Make sure that the features a model learned from are those the registry defines now.
+
+    Returns:
+        The URI of the version that was looked at, whichever one its alias names by then; ``uri``
+        itself if it names no version of the registry, which could be pinned.
+
+    Raises:
+        DataError: the feature store has no such service any more.
+        ModelError: the service is defined differently by now, or the registry has no such version.
+        ParameterError: a URI of the registry is neither ``models:/name@alias`` nor
+            ``models:/name/3``.
+    """
+    if not is_registered(uri):
+        return uri
+    version = require_version(client, uri)
+    require_pinned_service(store, version)
+    return version.model_uri
 
 
 def _definition(view: Any) -> dict[str, Any] | None:

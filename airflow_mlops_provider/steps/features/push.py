@@ -10,6 +10,7 @@ from feast.data_source import PushMode
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.steps.features.registry import feast_errors
+from airflow_mlops_provider.steps.features.writers import GuardedStore
 from airflow_mlops_provider.steps.snapshot import read_dataset
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ def push_features(
 ) -> int:
     """Push the rows of a dataset to all feature views of a ``PushSource``.
 
-    The online store gets the newest row of each entity. It does not compare with what it holds,
-    so push what is newer. The offline store gets the rows that it does not hold yet.
+    The online store gets the newest row of each entity, where it holds none that is newer. The
+    offline store gets the rows that it does not hold yet.
 
     Args:
         store: The feature store, applied.
@@ -120,6 +121,9 @@ def _identity(frame: pd.DataFrame, keys: list[str], time: str) -> pd.MultiIndex:
 
 
 def _pushed(store: FeatureStore, push_source: str, frame: pd.DataFrame, mode: Any) -> None:
+    provider: Any = store.provider
+    online = provider.online_store
+    provider._online_store = GuardedStore(online)
     try:
         store.push(push_source, frame, allow_registry_cache=True, to=mode)
     except (TypeError, ValueError) as error:
@@ -127,3 +131,5 @@ def _pushed(store: FeatureStore, push_source: str, frame: pd.DataFrame, mode: An
             f"The rows cannot be pushed to {push_source!r}: {type(error).__name__}: {error}. Give "
             "them the columns and types of its batch source."
         ) from error
+    finally:
+        provider._online_store = online

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,9 +72,10 @@ class AtomicFileRegistryStore(FileRegistryStore):
 def registry_lock(store: FeatureStore) -> Iterator[None]:
     """Keep other writers out and read the registry anew.
 
-    A file registry and one in SQLite are locked by ``{registry}.lock``, one in PostgreSQL by an
-    advisory lock. Other registries have no lock: see :func:`require_interval`. A thread that
-    has the lock gets it again, so that it can clean up when it is told to stop in between.
+    A file registry and one in SQLite are locked by ``{registry}.lock``, one in PostgreSQL or MySQL
+    by a lock of the server. Others (object stores, Snowflake, Feast's registry server) have no
+    lock: a warning says so, and see :func:`require_interval`. A thread that has the lock gets it
+    again, so that it can clean up when it is told to stop in between.
 
     Raises:
         FeatureStoreUnavailableError: a living process holds the lock for ``LOCK_SECONDS``.
@@ -138,8 +140,8 @@ def require_interval(store: FeatureStore, name: str, start: datetime, end: datet
         registry = _without_password(str(store.config.registry.path))
         raise FeatureStoreUnavailableError(
             f"Expected the registry {registry} to hold the interval {start} to {end} of {name!r}, "
-            "but another writer wrote over it. Try again; use a registry in PostgreSQL where "
-            "several tasks write."
+            "but another writer wrote over it. Try again; use a registry in PostgreSQL or MySQL "
+            "where several tasks write."
         )
 
 
@@ -216,8 +218,9 @@ def _ignore(*_: Any, **__: Any) -> None:
 def _lock_of(store: FeatureStore) -> tuple[str, Callable[[str], Any]]:
     config = store.config.registry
     path = str(config.path)
-    if config.registry_type == "sql" and path.startswith("postgresql"):
-        return f"{path} {store.project}", lambda name: _advisory_lock(store, name)
+    dialect = path.partition(":")[0].partition("+")[0]
+    if config.registry_type == "sql" and dialect in _SERVER_LOCKS:
+        return f"{path} {store.project}", lambda name: _server_lock(store, name)
     if config.registry_type == "sql" and path.startswith("sqlite"):
         path = path.partition(":///")[2]
     if config.registry_type not in ("file", "sql") or "://" in path:
@@ -227,7 +230,19 @@ def _lock_of(store: FeatureStore) -> tuple[str, Callable[[str], Any]]:
 
 @contextmanager
 def _no_lock(name: str) -> Iterator[None]:
+    _warn_of(_without_password(name))
     yield
+
+
+@cache
+def _warn_of(name: str) -> None:
+    """Say once that a registry has no lock."""
+    _log.warning(
+        "The registry %s cannot be locked: tasks that write it at once may lose each other's "
+        "commits. Let one write at a time, by a pool with one slot, or keep the registry in "
+        "PostgreSQL or MySQL.",
+        name,
+    )
 
 
 @contextmanager
@@ -247,20 +262,26 @@ def _try_flock(number: int) -> bool:
     return True
 
 
+_POSTGRES = "SELECT pg_try_advisory_lock(:key)", "SELECT pg_advisory_unlock(:key)"
+_MYSQL = "SELECT GET_LOCK(CONCAT('feast-', :key), 0)", "SELECT RELEASE_LOCK(CONCAT('feast-', :key))"
+_SERVER_LOCKS = {"postgresql": _POSTGRES, "mysql": _MYSQL, "mariadb": _MYSQL}
+"""How to try for a lock that ends with its connection, and how to let it go."""
+
+
 @contextmanager
-def _advisory_lock(store: FeatureStore, name: str) -> Iterator[None]:
+def _server_lock(store: FeatureStore, name: str) -> Iterator[None]:
     from sqlalchemy import text
 
     shown = _without_password(name)
     key = {"key": zlib.crc32(shown.encode())}
     registry: Any = store.registry
+    attempt, release = map(text, _SERVER_LOCKS[registry.write_engine.dialect.name])
     with registry.write_engine.connect() as connection:
-        attempt = text("SELECT pg_try_advisory_lock(:key)")
         _wait_for(shown, lambda: bool(connection.scalar(attempt, key)))
         try:
             yield
         finally:
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
+            connection.execute(release, key)
             connection.commit()
 
 

@@ -26,7 +26,12 @@ from airflow_mlops_provider.steps.features.asked import Asked, asked_features
 from airflow_mlops_provider.steps.features.historical import historical_features
 from airflow_mlops_provider.steps.features.tally import Pair, Tally, as_logged
 from airflow_mlops_provider.steps.pages import render_page
-from airflow_mlops_provider.steps.prediction_log import INPUT, as_utc
+from airflow_mlops_provider.steps.prediction_log import (
+    INPUT,
+    answered,
+    as_utc,
+    without_shadows,
+)
 from airflow_mlops_provider.steps.readable import readable
 from airflow_mlops_provider.steps.snapshot import read_table, write_table
 
@@ -39,7 +44,7 @@ TOLERANCE = 1e-6
 """Relative; a Float32 keeps seven digits."""
 _TIME = "event_timestamp"
 _ENTITY_ID = "entity_id"
-_LOG_COLUMNS = ("ts", "status", "shadow")
+_LOG_COLUMNS = ["request_id", "row", "ts", "attempt", "status", "shadow"]
 _ROWS_AT_ONCE = 1000
 _KEPT = 100
 
@@ -77,7 +82,7 @@ def compare_online(
             ``features`` is given.
     """
     moment = _moment(at)
-    asked = asked_features(store, feature_service, features)
+    asked = _asked(store, feature_service, features)
     keys = [*asked.keys]
     rows = read_table(entities, keys).drop_null()
     rows = rows.group_by(keys, use_threads=False).aggregate([])
@@ -112,8 +117,8 @@ def compare_logged(
 ) -> FeatureSkewReport:
     """Compare the inputs that models were given with the join at each prediction's time.
 
-    Only answered predictions are looked at (status 200, no shadows). A feature is compared if
-    the log has an input of its name.
+    Only answered predictions are looked at, by their last attempt, and no shadows. A feature is
+    compared if the log has an input of its name.
 
     Args:
         store: The feature store, applied.
@@ -129,7 +134,7 @@ def compare_logged(
         DataError: the log has no column for a join key, or none for any feature.
         ParameterError: not exactly one of ``feature_service`` and ``features`` is given.
     """
-    asked = asked_features(store, feature_service, features)
+    asked = _asked(store, feature_service, features)
     rows, inputs, left_out = _answered(predictions.uri, asked, keys or {})
     limits = tolerance, max_share
     if not rows.num_rows:
@@ -166,24 +171,29 @@ def skew_page(report: FeatureSkewReport) -> str:
     return render_page("feature_skew.html", report=report)
 
 
+def _asked(
+    store: FeatureStore, feature_service: str | None, features: Sequence[str] | None
+) -> Asked:
+    asked = asked_features(store, feature_service, features)
+    if not asked.keys:
+        raise DataError(
+            "The features to compare have no join key, so there are no entities to look at. "
+            "Compare features of views that have an entity."
+        )
+    return asked
+
+
 def _known_at(store: FeatureStore, asked: Asked, rows: pa.Table, source: str) -> pa.Table:
     """Return the rows with the features as training would see them, in the same order."""
     with tempfile.TemporaryDirectory(prefix="mlops-skew-") as folder:
-        known = historical_features(
-            store,
-            write_table(rows, "rows", folder, source),
-            name="known",
-            workspace=folder,
-            feature_service=asked.service,
-            features=asked.references,
-        )
+        ref = write_table(rows, "rows", folder, source)
+        known = historical_features(store, ref, name="known", workspace=folder, **asked.named)
         return read_table(known)
 
 
 def _served(store: FeatureStore, asked: Asked, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what the online store gives, a list by feature, and ``{feature}__ts`` in seconds."""
-    wanted = store.get_feature_service(asked.service) if asked.service else asked.references or []
-    answer = store.get_online_features(features=wanted, entity_rows=rows)
+    answer = store.get_online_features(features=asked.features, entity_rows=rows)
     return dict(answer.to_dict(include_event_timestamps=True))
 
 
@@ -193,16 +203,16 @@ def _answered(uri: str, asked: Asked, keys: Mapping[str, str]) -> tuple[pa.Table
     with readable(path, "Parquet"), fs.open(path, "rb") as file:
         log = pq.read_table(file)
     columns = _key_columns(log, uri, asked, keys)
-    served = pc.and_(pc.equal(log["status"], 200), pc.invert(log["shadow"]))
+    live = answered(without_shadows(log.select(_LOG_COLUMNS).to_pandas()))
+    served = log.take(pa.array(live.index.sort_values()))
     for column in columns.values():
-        served = pc.and_(served, pc.is_valid(log[column]))
-    answered = log.filter(served)
+        served = served.filter(pc.is_valid(served[column]))
     cast = {
-        key: _cast(answered[column], kind, uri, column)
+        key: _cast(served[column], kind, uri, column)
         for (key, column), kind in zip(columns.items(), asked.keys.values(), strict=True)
     }
-    inputs = answered.select([name for name in log.column_names if name.startswith(INPUT)])
-    rows = pa.table({**cast, _TIME: answered["ts"]})
+    inputs = served.select([name for name in log.column_names if name.startswith(INPUT)])
+    rows = pa.table({**cast, _TIME: served["ts"]})
     return rows, inputs, log.num_rows - rows.num_rows
 
 

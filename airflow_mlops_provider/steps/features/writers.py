@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from feast.infra.online_stores.helpers import _mmh3, compute_table_id, compute_versioned_name
-from feast.infra.online_stores.sqlite import SqliteOnlineStore, adapt_datetime_epoch
+from feast.infra.online_stores.sqlite import SqliteOnlineStore
 from feast.utils import _convert_arrow_to_proto, make_tzaware
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -68,13 +68,43 @@ def _has_extra_columns(options: Any) -> bool:
     return bool(options.vector_enabled or options.enable_openai_compatible_store)
 
 
+class GuardedStore:
+    """Any online store, except that no row replaces a newer one."""
+
+    ENTITIES_AT_ONCE = 10_000
+    """To read; each is a parameter of the query in SQLite, which takes some 30,000."""
+
+    def __init__(self, store: OnlineStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def online_write_batch(self, config: RepoConfig, table: Any, data: Any, progress: Any) -> None:
+        """Write what is not older than the store's rows, the newest of an entity last."""
+        features = [feature.name for feature in table.features]
+        for rows in _chunks(sorted(data, key=_time), self.ENTITIES_AT_ONCE):
+            # Feast's Postgres store cannot read without being told the features
+            stored = self._store.online_read(config, table, [key for key, *_ in rows], features)
+            newer = [
+                row
+                for row, (time, _) in zip(rows, stored, strict=True)
+                if time is None or _time(row) >= make_tzaware(time)
+            ]
+            if newer:
+                self._store.online_write_batch(config, table, newer, progress)
+
+
+def _time(row: tuple[Any, Any, datetime, Any]) -> datetime:
+    return make_tzaware(row[2])
+
+
 class FeastWriter:
     """Any online store, through its own ``online_write_batch``."""
 
     def __init__(self, store: OnlineStore, config: RepoConfig, view: FeatureView) -> None:
-        self.store, self.config, self.view = store, config, view
+        self.store, self.config, self.view = GuardedStore(store), config, view
         self.size = _size(config, view)
-        self.features = [feature.name for feature in view.features]
         self.join_keys = {
             column.name: column.dtype.to_value_type() for column in view.entity_columns
         }
@@ -82,25 +112,14 @@ class FeastWriter:
     def write(self, batch: pa.RecordBatch) -> None:
         """Write what is not older than the store's rows."""
         for part in _parts(batch, self.size):
-            self._write(part)
-
-    def _write(self, batch: pa.RecordBatch) -> None:
-        rows = _convert_arrow_to_proto(batch, self.view, self.join_keys)
-        keys = [key for key, *_ in rows]
-        # Feast's Postgres store cannot read without being told the features
-        stored = self.store.online_read(self.config, self.view, keys, self.features)
-        newer = [
-            row
-            for row, (time, _) in zip(rows, stored, strict=True)
-            if time is None or make_tzaware(row[2]) >= make_tzaware(time)
-        ]
-        if newer:
-            self.store.online_write_batch(self.config, self.view, newer, progress=None)
+            rows = _convert_arrow_to_proto(part, self.view, self.join_keys)
+            self.store.online_write_batch(self.config, self.view, rows, progress=None)
 
 
 class SqliteWriter:
     """Feast's SQLite store: one upsert for all features of an entity.
 
+    Bytes are given as ``bytearray``, since ``sqlite3`` seeks an adapter for each ``bytes``.
     The store keeps whole seconds, so of two rows within one second the one written last stays.
     """
 
@@ -121,16 +140,16 @@ class SqliteWriter:
             self._write(encode_rows(self.view, part, with_texts=True))
 
     def _write(self, rows: Rows) -> None:
-        created = [_epoch(moment) for moment in rows.created]
-        times = [_epoch(moment) for moment in rows.times]
+        keys = list(map(bytearray, rows.keys))
+        times, created = _epochs(rows.times), _epochs(rows.created)
         with self.connection:
             for names in _chunks(list(rows.features), self.FEATURES_AT_ONCE):
                 columns = [
                     column
                     for encoded in map(rows.features.__getitem__, names)
-                    for column in (encoded.values, encoded.texts)
+                    for column in (map(bytearray, encoded.values), encoded.texts)
                 ]
-                parameters = zip(rows.keys, times, created, *columns, strict=True)
+                parameters = zip(keys, times, created, *columns, strict=True)
                 self.connection.executemany(self._upsert(names), parameters)
 
     def _upsert(self, names: Sequence[str]) -> str:
@@ -221,8 +240,9 @@ def _chunks(items: Sequence[Any], size: int) -> Iterator[Any]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def _epoch(moment: datetime | None) -> int | None:
-    return None if moment is None else adapt_datetime_epoch(moment)
+def _epochs(moments: Sequence[datetime | None]) -> list[int | None]:
+    """Return the seconds that Feast's own adapter of ``sqlite3`` makes of naive times."""
+    return [None if moment is None else int(moment.timestamp()) for moment in moments]
 
 
 def _timestamp(moment: datetime) -> Timestamp:

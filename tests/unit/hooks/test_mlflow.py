@@ -69,3 +69,18 @@ def test_credentials_become_a_header(credentials, headers):
     assert provider.in_context() is bool(headers)
     set_authorization(None, None, None)
     assert not provider.in_context()
+
+
+@pytest.mark.parametrize(
+    ("fields", "credentials"),
+    [
+        ({}, {}),
+        ({"extra": {"token": "t"}}, {"TOKEN": "t", "USERNAME": "", "PASSWORD": ""}),
+        ({"login": "u", "password": "p"}, {"TOKEN": "", "USERNAME": "u", "PASSWORD": "p"}),
+        ({"login": "u"}, {"TOKEN": "", "USERNAME": "u", "PASSWORD": ""}),
+    ],
+)
+def test_another_process_is_given_server_and_credentials(connect, fields, credentials):
+    expected = {f"MLFLOW_TRACKING_{name}": value for name, value in credentials.items()}
+    uris = {f"MLFLOW_{name}_URI": "http://mlflow:5000" for name in ("TRACKING", "REGISTRY")}
+    assert connect(host="mlflow", port=5000, **fields).environment == uris | expected

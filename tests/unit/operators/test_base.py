@@ -4,10 +4,11 @@ from unittest.mock import MagicMock
 
 import pytest
 from airflow.sdk import Asset, AssetAlias
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from airflow_mlops_provider.exceptions import DataError, MlflowUnavailableError
-from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good, task_tags
+from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good, status_after
+from airflow_mlops_provider.operators.provenance import task_tags
 from airflow_mlops_provider.operators.train import TrainModelOperator
 
 
@@ -80,3 +81,25 @@ def test_an_event_is_emitted_only_through_an_alias(context, dataset):
     events = context["outlet_events"].__getitem__
     events.assert_called_once_with(alias)
     events.return_value.add.assert_called_once_with(asset, extra=dataset.to_xcom())
+
+
+def test_a_task_that_is_told_to_stop_ends_its_run_as_killed(context, workspace):
+    operator = MlopsOperator(task_id="t", experiment_name="a_dag")
+    operator.on_kill()
+    with operator.tracked_run(context) as run:
+        operator.on_kill()
+        assert run.client.get_run(run.run_id).info.status == "KILLED"
+    assert run.client.get_run(run.run_id).info.status == "KILLED"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (AirflowSkipException(), "FINISHED"),
+        (TaskDeferred(trigger=MagicMock(), method_name="m"), None),
+        (DataError(), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+    ],
+)
+def test_what_an_error_means_for_a_run(error, status):
+    assert status_after(error) == status

@@ -8,7 +8,15 @@ from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
 from airflow_mlops_provider.operators.base import MlopsOperator
 from airflow_mlops_provider.operators.gate import ValidateModelOperator
-from airflow_mlops_provider.records import EvaluationReport, GateReason, GateVerdict
+from airflow_mlops_provider.records import (
+    ArtifactCheck,
+    EvaluationReport,
+    GateReason,
+    GateVerdict,
+    UnusableModel,
+    ValidationReport,
+)
+from airflow_mlops_provider.steps.gate import Rule
 
 REPORT = EvaluationReport(
     model_uri="m",
@@ -43,7 +51,7 @@ def gate():
 def test_a_good_challenger_passes(context, run, gate):
     with judged("promote") as step:
         assert gate.execute(context) == verdict("promote").to_xcom()
-    assert step.call_args.args == (REPORT, None)
+    assert step.call_args.args == (REPORT, None, Rule())
     run.log_record.assert_called_once_with(verdict("promote"))
 
 
@@ -65,10 +73,54 @@ def test_a_refusal_fails_for_good_with_its_reasons(context, run, gate):
 
 
 def test_the_gate_passes_its_knobs_on(context, run):
+    data = ValidationReport(dataset_uri="d", suite="s", outcome="passed", n_expectations=1)
+    artifact = ArtifactCheck(
+        model_uri="m",
+        environment="declared",
+        outcome="passed",
+        n=9,
+        n_differing=0,
+        largest_difference=0,
+        tolerance=0,
+        seconds=1,
+        python="3.11.7",
+    )
     operator = ValidateModelOperator(
-        task_id="gate", challenger=REPORT.to_xcom(), champion=REPORT.to_xcom(), margin="0.01"
+        task_id="gate",
+        challenger=REPORT.to_xcom(),
+        champion=REPORT.to_xcom(),
+        margin="0.01",
+        floors={"auc": 0.6},
+        data=[data.to_xcom()],
+        artifact=artifact.to_xcom(),
     )
     with judged("promote") as step:
         operator.execute({**context, "task": MagicMock()})
-    assert step.call_args.args == (REPORT, REPORT)
-    assert step.call_args.kwargs["margin"] == 0.01
+    assert step.call_args.args == (REPORT, REPORT, Rule(margin=0.01, floors={"auc": 0.6}))
+    assert [reason.check for reason in step.call_args.kwargs["evidence"]] == [
+        "data:s",
+        "artifact:declared",
+    ]
+
+
+def test_a_champion_that_cannot_be_judged_reaches_the_gate(context, run):
+    unusable = UnusableModel(model_uri="m", reason="gone")
+    operator = ValidateModelOperator(
+        task_id="gate", challenger=REPORT.to_xcom(), champion=unusable.to_xcom()
+    )
+    with judged("promote") as step:
+        operator.execute({**context, "task": MagicMock()})
+    assert step.call_args.args == (REPORT, unusable, Rule())
+
+
+def test_the_champion_is_kept_with_what_the_challenger_was_held_against(context, run, gate):
+    with judged("promote"):
+        gate.execute(context)
+    run.log_champion.assert_not_called()
+    operator = ValidateModelOperator(
+        task_id="gate", challenger=REPORT.to_xcom(), champion=REPORT.to_xcom()
+    )
+    with judged("promote"):
+        operator.execute(context)
+    metrics = {name: metric.value for name, metric in REPORT.metrics.items()}
+    run.log_champion.assert_called_once_with(REPORT.model_uri, metrics)

@@ -46,7 +46,7 @@ def materializing(**changes):
     )
 
 
-def test_it_hands_over_its_window_and_heals_when_killed(context, run, store):
+def test_it_hands_over_its_window(context, run, store):
     operator = materializing(
         start="2013-01-01", end="2013-02-01", feature_views=["v"], overlap="PT6H", chunk=60
     )
@@ -56,9 +56,18 @@ def test_it_hands_over_its_window_and_heals_when_killed(context, run, store):
     assert step.call_args.args == (store, ["v"], "2013-01-01", "2013-02-01")
     assert (options["overlap"], options["chunk"], options["done"]) == ("PT6H", 60, None)
     assert abs(options["now"] - datetime.now(UTC)) < timedelta(hours=1)
-    with patch(f"{STEPS}.heal_views") as heal:
+
+
+def test_being_told_to_stop_ends_the_work_and_nothing_else(context, run, store):
+    operator = materializing(start="2013-01-01", end="2013-02-01")
+
+    def told(*arguments, **options):
         operator.on_kill()
-    heal.assert_called_once_with(store, ["v"])
+        pytest.fail("it went on")
+
+    with patch(f"{STEPS}.materialize", told), pytest.raises(SystemExit, match="Told to stop"):
+        operator.execute(context)
+    operator.on_kill()
 
 
 def test_a_retry_goes_on_and_a_clear_begins_anew(context, run, store):

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from unittest.mock import patch
+from unittest.mock import MagicMock, patch
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_mlops_provider.operators import predict
 from airflow_mlops_provider.operators.predict import BatchPredictOperator
 from airflow_mlops_provider.records import ModelVersionRef, PredictionBatchRef
 
@@ -41,3 +42,29 @@ def test_neither_or_both_is_refused_for_good(context, run, dataset, model):
     operator = BatchPredictOperator(task_id="t", dataset=dataset.to_xcom(), **model)
     with pytest.raises(AirflowFailException, match="given, or else model_version"):
         operator.execute(context)
+
+
+@pytest.mark.parametrize(
+    "model", [{"model_uri": "models:/m@champion"}, {"model_version": VERSION.to_xcom()}]
+)
+def test_a_repository_lets_it_ask_what_the_model_learned_from(
+    context, run, dataset, model, monkeypatch
+):
+    hook = MagicMock()
+    monkeypatch.setattr(predict, "FeastHook", hook)
+    operator = BatchPredictOperator(
+        task_id="t", dataset=dataset.to_xcom(), workspace="/w", repo_path="repo", **model
+    )
+    with (
+        patch(
+            "airflow_mlops_provider.steps.features.pin.require_pinned_model",
+            return_value="models:/m/1",
+        ) as pinned,
+        patch("airflow_mlops_provider.steps.predict.batch_predict", return_value=BATCH) as step,
+    ):
+        operator.execute(context)
+    hook.assert_called_once_with("feast_default", "repo", "/w")
+    store = hook.return_value.get_conn.return_value
+    uri = model.get("model_uri", VERSION.model_uri)
+    pinned.assert_called_once_with(store, run.client, uri)
+    assert step.call_args.args == ("models:/m/1", dataset)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.tree import DecisionTreeClassifier
 
 from airflow_mlops_provider.steps.snapshot import write_dataset
 from airflow_mlops_provider.steps.track import experiment_id, start_pipeline_run, task_run
+from tests.training import train
 
 PIPELINE = {"airflow.dag_id": "a_dag", "airflow.run_id": "run's 1"}
 
@@ -63,3 +67,24 @@ def dataset(tmp_path):
 @pytest.fixture
 def holdout(tmp_path):
     return write_dataset(frame_of(1_000, seed=1), "holdout", str(tmp_path), "test")
+
+
+@pytest.fixture
+def name(request):
+    """A name in the registry that no other test uses, with what needs care in a search."""
+    return re.sub(r"\W+", " ", request.node.name) + "'s model"
+
+
+@pytest.fixture
+def models(client, experiment, dataset, request):
+    """Three models that nobody registered yet, each of a task of its own."""
+    start_pipeline_run(client, experiment, PIPELINE, name="run", extra_tags={})
+
+    def trained(number):
+        task = {"airflow.task_id": f"{request.node.name} {number}"}
+        with task_run(client, experiment, PIPELINE, task, "task") as opened:
+            return train(
+                dataset, DecisionTreeClassifier, run=opened, features=["hour"], target="late"
+            )
+
+    return [trained(number) for number in range(3)]

@@ -1,36 +1,22 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from sklearn.tree import DecisionTreeClassifier
 
 from airflow_mlops_provider.exceptions import (
     ModelError,
     ParameterError,
-    RegistryConflictError,
 )
 from airflow_mlops_provider.records import EvaluationReport, Metric
 from airflow_mlops_provider.steps.register import (
     find_version,
     model_uri,
     monitoring_tags,
-    promote_version,
     register_model,
     resolve_version,
 )
-from tests.training import train
-
-
-@pytest.fixture
-def name(request):
-    return f"{request.node.name}'s model".replace("[", " ").replace("]", " ")
-
-
-@pytest.fixture
-def models(run, dataset):
-    arguments = {"run": run, "features": ["hour"], "target": "late"}
-    return [train(dataset, DecisionTreeClassifier, **arguments) for _ in range(3)]
 
 
 def test_a_model_is_registered_once(client, name, models):
@@ -41,6 +27,13 @@ def test_a_model_is_registered_once(client, name, models):
     assert first.model_id == models[0].model_id
 
 
+def test_the_same_model_twice_at_once_is_registered_once(client, name, models):
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda _: register_model(client, models[0], name=name), range(4))
+    assert {version.version for version in found} == {"1"}
+    assert len(client.search_model_versions(f'name = "{name}"')) == 1
+
+
 def test_the_next_model_becomes_the_challenger(client, name, models):
     register_model(client, models[0], name=name)
     second = register_model(client, models[1], name=name)
@@ -48,32 +41,6 @@ def test_the_next_model_becomes_the_challenger(client, name, models):
     assert second.aliases == third.aliases == ["challenger"]
     assert find_version(client, name, "challenger").version == "3"
     assert find_version(client, name, "champion").version == "1"
-
-
-def test_promotion_moves_all_three_aliases(client, name, models):
-    register_model(client, models[0], name=name)
-    second = register_model(client, models[1], name=name)
-    assert promote_version(client, second, expected_champion="1").aliases == ["champion"]
-    assert find_version(client, name, "previous").version == "1"
-    assert find_version(client, name, "challenger") is None
-
-
-def test_promoting_again_changes_nothing(client, name, models):
-    register_model(client, models[0], name=name)
-    second = register_model(client, models[1], name=name)
-    for _ in range(2):
-        promote_version(client, second, expected_champion="1")
-    assert find_version(client, name, "previous").version == "1"
-
-
-def test_a_promotion_decided_against_an_older_champion_is_refused(client, name, models):
-    register_model(client, models[0], name=name)
-    second = register_model(client, models[1], name=name)
-    third = register_model(client, models[2], name=name)
-    promote_version(client, third, expected_champion="1")
-    with pytest.raises(RegistryConflictError, match="found 3"):
-        promote_version(client, second, expected_champion="1")
-    assert find_version(client, name, "champion").version == "3"
 
 
 def test_versions_are_resolved_by_alias_and_number(client, name, models):
@@ -122,10 +89,3 @@ def test_a_model_or_name_that_cannot_be_registered_leaves_no_name(client, name, 
     with pytest.raises(ParameterError, match="The name parameter"):
         register_model(client, models[0], name="a/b")
     assert name not in {found.name for found in client.search_registered_models()}
-
-
-def test_a_version_that_is_not_registered_is_not_promoted(client, name, models):
-    version = register_model(client, models[0], name=name)
-    for unknown in (replace(version, name="nobody"), replace(version, version="9")):
-        with pytest.raises(ModelError, match=f"models:/{unknown.name}/{unknown.version}"):
-            promote_version(client, unknown, expected_champion=None)

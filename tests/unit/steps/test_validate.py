@@ -10,7 +10,7 @@ from airflow_mlops_provider.records import PredictionBatchRef
 from airflow_mlops_provider.steps import batches
 from airflow_mlops_provider.steps import validate as validating
 from airflow_mlops_provider.steps.snapshot import write_dataset
-from airflow_mlops_provider.steps.validate import validate, validate_dataset
+from airflow_mlops_provider.steps.validate import validate
 from airflow_mlops_provider.workspace import read_json
 
 
@@ -25,13 +25,7 @@ def expectation(severity, column="n", maximum=2.0):
 @pytest.fixture
 def check(tmp_path):
     ref = write_dataset(pd.DataFrame({"n": [1, 2, 3]}), "d", str(tmp_path), "test")
-
-    def checked(*expectations):
-        return validate_dataset(
-            ref, {"expectations": [*expectations]}, suite_name="s", workspace=str(tmp_path)
-        )
-
-    return checked
+    return lambda *expectations: ask(ref, tmp_path, *expectations)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,89 @@
+"""What a clean process finds when it loads a model: its answers, and what is installed there.
+
+Light on purpose: in an environment made of a model's own requirements, everything else that was
+imported here would hide what the model failed to declare.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import pandas as pd
+from packaging.requirements import InvalidRequirement, Requirement
+
+from airflow_mlops_provider.steps.evaluate.answers import predict_answers
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MAX_DIFFERENT = 20
+
+
+def answer_rows(model_uri: str, rows: str, requirements: list[str]) -> dict[str, Any]:
+    """Load a model in this very process, and ask it.
+
+    Args:
+        model_uri: The model; whoever calls this has checked that it may be loaded.
+        rows: Path of a Parquet file with its features.
+        requirements: What the model declares, as lines of pip.
+
+    Returns:
+        ``answers`` to the rows and to the input ``example`` (None without one), ``seconds`` it
+        took to load and to answer, the version of ``python``, and at most 20 ``different``
+        requirements.
+    """
+    start = time.perf_counter()
+    model = mlflow.pyfunc.load_model(model_uri)
+    answers = predict_answers(model, pd.read_parquet(rows))
+    example = example_answers(model)
+    return {
+        "answers": answers.tolist(),
+        "example": None if example is None else example.tolist(),
+        "seconds": time.perf_counter() - start,
+        "python": platform.python_version(),
+        "different": different_requirements(requirements)[:_MAX_DIFFERENT],
+    }
+
+
+def example_answers(model: Any) -> NDArray[Any] | None:
+    """Return the answers to a model's input example; None if it has none with named columns."""
+    example = model.input_example
+    return predict_answers(model, example) if isinstance(example, pd.DataFrame) else None
+
+
+def different_requirements(requirements: list[str]) -> list[str]:
+    """Return the requirements that this environment does not meet, and what it has instead."""
+    wrong = []
+    for asked in filter(None, map(parsed, requirements)):
+        found = _installed(asked.name)
+        if found is None or not asked.specifier.contains(found, prereleases=True):
+            wrong.append(f"{asked} is declared, {found or 'nothing'} is installed")
+    return wrong
+
+
+def parsed(line: str) -> Requirement | None:
+    """Return a line of a requirements file; None for an option, a comment, or another system."""
+    try:
+        requirement = Requirement(line.partition(" #")[0].strip())
+    except InvalidRequirement:
+        return None
+    marker = requirement.marker
+    return requirement if marker is None or marker.evaluate() else None
+
+
+def read_requirements(file: str) -> list[str]:
+    """Return the lines of a requirements file that say something."""
+    lines = map(str.strip, Path(file).read_text().splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
