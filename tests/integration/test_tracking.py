@@ -191,7 +191,7 @@ def test_a_task_that_is_told_to_stop_ends_its_run_itself(dag, client, server):
     experiment = experiment_named(client, "tracked")
 
     def hanging():
-        tags = {"airflow.task_id": "report", "airflow.try_number": "1"}
+        tags = {"airflow.task_id": "report", "airflow.try_number": "1", "hangs": "yes"}
         return [r for r in find_runs(client, experiment, tags) if r.info.status == "RUNNING"]
 
     try:

@@ -105,9 +105,10 @@ STAGES = {
     "while it is uploaded": (
         "from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository as c\n"
         "send = c.log_artifact\n"
-        "def once(*a, **k):\n"
-        "    c.log_artifact = hang\n"
-        "    return send(*a, **k)\n"
+        "def once(self, *a, **k):\n"
+        "    if '/models/' in self.artifact_uri:\n"
+        "        c.log_artifact = hang\n"
+        "    return send(self, *a, **k)\n"
         "c.log_artifact = once"
     ),
     "once it is uploaded": "run.client.finalize_logged_model = hang",

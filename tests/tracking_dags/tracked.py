@@ -29,7 +29,11 @@ with DAG(
 
     @task.mlflow_run
     def report():
-        time.sleep(first_try_with("hang") or 0)
+        if seconds := first_try_with("hang"):
+            import mlflow
+
+            mlflow.set_tag("hangs", "yes")
+            time.sleep(seconds)
 
     start = StartPipelineRunOperator(task_id="start")
     with FinishPipelineRunOperator(task_id="finish").as_teardown(setups=start):
