@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+pytestmark = pytest.mark.slow  # minutes, and make test has to fit in CI's time
+
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "promotion.md").read_text()
 ROWS = 4_000
 

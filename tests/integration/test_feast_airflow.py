@@ -32,6 +32,8 @@ from tests.feast_repos import (
     write_repo,
 )
 
+pytestmark = pytest.mark.slow  # minutes, and make test has to fit in CI's time
+
 N_ENTITIES = 20_000
 """Each has one row a day."""
 STORES = """\
@@ -262,7 +264,6 @@ def test_a_task_marked_as_failed_stops_heals_and_completes_when_cleared(runs, re
     assert same_rows(repo, straight)
 
 
-@pytest.mark.slow  # rivals without Airflow are in test_feast_faults.py
 def test_runs_at_once_of_the_same_and_other_views_lose_no_interval(runs, make_repo, straight):
     repo = make_repo("shared")
     windows = [("weather", 0, 3), (["weather", "climate"], 1, 4), ("climate", 0, 2)]

@@ -183,6 +183,7 @@ def check_what_is_told(report, task):
     assert "hunter2" not in json.dumps(report.to_xcom())
 
 
+@pytest.mark.slow
 def test_a_task_that_is_told_to_stop_ends_its_run_itself(dag, client, server):
     code = (
         "from tests.tracking_dags.tracked import pipeline as dag; dag.test(run_conf={'hang': 600})"

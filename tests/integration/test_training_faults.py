@@ -27,6 +27,8 @@ from airflow_mlops_provider.steps.track import TaskRun
 from airflow_mlops_provider.steps.train import train_model
 from tests.training import spec_of
 
+pytestmark = pytest.mark.slow  # minutes, and make test has to fit in CI's time
+
 ROOT = Path(__file__).resolve().parents[2]
 BOOSTING = "sklearn.ensemble.HistGradientBoostingClassifier"
 
@@ -176,7 +178,6 @@ train.fit_model = fill
 """
 
 
-@pytest.mark.slow
 def test_a_full_disk_is_said_and_costs_one_attempt(attempt, spec):
     failed, retried = attempt(), attempt()
     process = in_process(FULL, failed, spec)
@@ -227,7 +228,6 @@ def in_thread(spec, run):
     return finish
 
 
-@pytest.mark.slow
 def test_a_training_outlives_a_restart_of_mlflow(server, attempt, paused):
     run = attempt()
     finish = in_thread(paused, run)
@@ -241,7 +241,6 @@ def test_a_training_outlives_a_restart_of_mlflow(server, attempt, paused):
     assert models_of(run)[run.run_id].status == "READY"
 
 
-@pytest.mark.slow
 def test_without_mlflow_a_training_fails_so_that_it_is_retried(
     server, attempt, paused, monkeypatch
 ):
