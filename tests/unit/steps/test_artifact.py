@@ -87,7 +87,7 @@ def test_a_model_without_an_input_example_is_asked_the_rows_alone(run, holdout):
         ("NumPy<1  # old", [f"NumPy<1 is declared, {version('numpy')} is installed"]),
         ("no-such-package==1", ["no-such-package==1 is declared, nothing is installed"]),
         ("numpy<1; python_version < '3'", []),
-        ("--index-url https://example.com", []),
+        ("--pre", []),
         ("./wheel.whl", []),
     ],
 )
