@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError
 from airflow_mlops_provider.records import DatasetRef, PredictionBatchRef
-from airflow_mlops_provider.steps.evaluate import load_model, predict_score
+from airflow_mlops_provider.steps.evaluate import load_model, predict_score, signature_names
 from airflow_mlops_provider.steps.readable import readable
 from airflow_mlops_provider.workspace import checked_name, join, store_by_content
 
@@ -50,7 +50,7 @@ def batch_predict(
             "keep_columns", "batch_predict", f"free of {SCORE!r}, the model's own", keep_columns
         )
     model = load_model(model_uri)
-    features = _features(model, model_uri)
+    features = signature_names(model, model_uri)
     _require_columns(dataset, features, keep_columns)
     folder = join(workspace, "predictions", checked_name(dataset.name, "name", "a dataset"))
 
@@ -68,16 +68,6 @@ def batch_predict(
         window_start=dataset.window_start,
         window_end=dataset.window_end,
     )
-
-
-def _features(model: Any, model_uri: str) -> list[str]:
-    schema = model.metadata.get_input_schema()
-    if schema is None or not schema.has_input_names():
-        raise ModelError(
-            f"Expected a signature with named columns in {model_uri}, got {schema}. Log the model "
-            "with `signature=infer_signature(...)`."
-        )
-    return [str(name) for name in schema.input_names()]
 
 
 def _require_columns(

@@ -116,8 +116,8 @@ def _typed(model: Any, inputs: pd.DataFrame) -> pd.DataFrame:
     return inputs.astype(dict.fromkeys(floats, float))
 
 
-def signature_names(model: Any) -> list[str]:
-    """Return the columns of a model's signature.
+def signature_names(model: Any, name: str = "the model") -> list[str]:
+    """Return the columns of a model's signature; ``name`` is what errors call it.
 
     Raises:
         ModelError: it has none, or they have no names.
@@ -125,7 +125,7 @@ def signature_names(model: Any) -> list[str]:
     schema = model.metadata.get_input_schema()
     if schema is None or not schema.has_input_names():
         raise ModelError(
-            f"Expected a signature with named columns, got {schema}. Log the model with "
+            f"Expected a signature with named columns in {name}, got {schema}. Log the model with "
             "`signature=infer_signature(...)`."
         )
     return [str(name) for name in schema.input_names()]
