@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import airflow_mlops_provider
 from airflow_mlops_provider.exceptions import ParameterError, StepFailedError
 from airflow_mlops_provider.operators.virtualenvs import CACHE, virtualenv_python
+from airflow_mlops_provider.steps.extras import required
 from airflow_mlops_provider.steps.remote import lacking, requirements_of
 from airflow_mlops_provider.workspace import exists, join, read_json, remove, write_json
 
@@ -252,12 +253,10 @@ class Pod:
             self._pod.on_kill()
 
     def _operator(self, command: list[str]) -> Any:
-        try:
-            from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-        except ImportError as error:
-            raise ParameterError(
-                "A runtime with an image needs the Kubernetes provider. Install "
-                "`airflow-provider-mlops[kubernetes]`."
-            ) from error
+        pods = required(
+            "airflow.providers.cncf.kubernetes.operators.pod",
+            "kubernetes",
+            "to run a step in a pod",
+        )
         given = {"task_id": self._task_id, "cmds": ["python"], **self._arguments}
-        return KubernetesPodOperator(**given | {"arguments": command, "deferrable": False})
+        return pods.KubernetesPodOperator(**given | {"arguments": command, "deferrable": False})

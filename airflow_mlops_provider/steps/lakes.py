@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
+from airflow_mlops_provider.steps.extras import required
 from airflow_mlops_provider.steps.sources import (
     BATCH_ROWS,
     normalised,
@@ -69,7 +69,7 @@ def table_version(
 
 
 def _delta(table: str, version: str | int | None, options: dict[str, Any]) -> TableVersion:
-    deltalake = _extra("deltalake", "delta")
+    deltalake = required("deltalake", "delta", "to read a Delta table")
     try:
         opened = deltalake.DeltaTable(table, storage_options=options or None)
         if version not in (None, ""):
@@ -90,8 +90,8 @@ def _delta(table: str, version: str | int | None, options: dict[str, Any]) -> Ta
 
 def _iceberg(table: str, version: str | int | None, options: dict[str, Any]) -> TableVersion:
     catalogs, errors = (
-        _extra("pyiceberg.catalog", "iceberg"),
-        _extra("pyiceberg.exceptions", "iceberg"),
+        required(f"pyiceberg.{name}", "iceberg", "to read an Iceberg table")
+        for name in ("catalog", "exceptions")
     )
     try:
         opened = catalogs.load_catalog(options.pop("name", "default"), **options).load_table(table)
@@ -107,16 +107,6 @@ def _iceberg(table: str, version: str | int | None, options: dict[str, Any]) -> 
         return batches
 
     return TableVersion(f"{table}@snapshot-{pinned}", plain_schema(schema), read)
-
-
-def _extra(module: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ParameterError(
-            f"Expected {module.partition('.')[0]} to read a {extra} table, but it is not "
-            f"installed. Run `pip install 'airflow-provider-mlops[{extra}]'`."
-        ) from error
 
 
 def _unopened(kind: str, table: str, version: object, error: Exception) -> DataError:

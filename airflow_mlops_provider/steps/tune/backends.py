@@ -18,7 +18,8 @@ from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 from threadpoolctl import threadpool_limits
 
-from airflow_mlops_provider.exceptions import ParameterError, ServiceError
+from airflow_mlops_provider.exceptions import ServiceError
+from airflow_mlops_provider.steps.extras import required
 
 _WATCHED: list[int] = []
 _WATCH_SECONDS = 0.5
@@ -112,10 +113,8 @@ def _threading(params: Mapping[str, Any], n_workers: int) -> Iterator[dict[str, 
 
 @contextmanager
 def _ray(params: Mapping[str, Any], n_workers: int) -> Iterator[dict[str, Any]]:
-    with _extra("ray", "ray"):
-        import ray
-        from ray.util.joblib import register_ray
-    register_ray()
+    ray = _library("ray", "ray")
+    _library("ray.util.joblib", "ray").register_ray()
     ours = not ray.is_initialized()
     if ours:
         local = {} if "address" in params else {"num_cpus": n_workers, "include_dashboard": False}
@@ -129,30 +128,27 @@ def _ray(params: Mapping[str, Any], n_workers: int) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def _dask(params: Mapping[str, Any], n_workers: int) -> Iterator[dict[str, Any]]:
-    with _extra("dask", "dask"):
-        from distributed import Client
+    distributed = _library("distributed", "dask")
     local = {
         "n_workers": n_workers,
         "threads_per_worker": 1,
         "host": "127.0.0.1",
         "dashboard_address": None,
     }
-    with Client(**{**({} if "address" in params else local), **params}) as client:
+    with distributed.Client(**{**({} if "address" in params else local), **params}) as client:
         yield {"client": client}
 
 
 @contextmanager
 def _spark(params: Mapping[str, Any], n_workers: int) -> Iterator[dict[str, Any]]:
-    with _extra("spark", "spark"):
-        from joblibspark import register_spark
-        from pyspark.sql import SparkSession
-    ours = SparkSession.getActiveSession() is None
+    joblibspark, sql = _library("joblibspark", "spark"), _library("pyspark.sql", "spark")
+    ours = sql.SparkSession.getActiveSession() is None
     local = {"spark.master": f"local[{n_workers}]", "spark.ui.enabled": "false"}
-    builder = SparkSession.builder
+    builder = sql.SparkSession.builder
     for key, value in {**local, **params}.items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
-    register_spark()
+    joblibspark.register_spark()
     try:
         yield {}
     finally:
@@ -160,12 +156,5 @@ def _spark(params: Mapping[str, Any], n_workers: int) -> Iterator[dict[str, Any]
             session.stop()
 
 
-@contextmanager
-def _extra(backend: str, extra: str) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise ParameterError(
-            f"joblib_backend={backend!r} needs a library that is not installed ({error}). Install "
-            f"`airflow-provider-mlops[{extra}]`."
-        ) from error
+def _library(module: str, backend: str) -> Any:
+    return required(module, backend, f"for joblib_backend={backend!r}")

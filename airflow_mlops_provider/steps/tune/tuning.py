@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlops_provider.exceptions import ParameterError
 from airflow_mlops_provider.records import ModelRef, SearchSpec, StudyRef, TrainingSpec
+from airflow_mlops_provider.steps.extras import required
 from airflow_mlops_provider.steps.train import train_model
 from airflow_mlops_provider.steps.tune.backends import joblib_backend
 from airflow_mlops_provider.steps.tune.checks import check_search, problem_of
@@ -108,11 +109,5 @@ class Tuning:
 
 
 def _need_optuna() -> None:
-    try:
-        import optuna
-    except ImportError as error:
-        raise ParameterError(
-            "Searching with Optuna needs Optuna. Install `airflow-provider-mlops[optuna]`, or "
-            "choose another `method`."
-        ) from error
+    optuna = required("optuna", "optuna", "to search with it (or choose another `method`)")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
