@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from airflow_mlops_provider.steps.sequential import MeanTest, RateTest, Sample
+from airflow_mlops_provider.steps.rollout.sequential import MeanTest, RateTest, Sample
 from benchmarks import Measure
 
 LOOKS, REQUESTS, ALPHA = 40, 600, 0.05

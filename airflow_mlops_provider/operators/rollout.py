@@ -18,7 +18,7 @@ from airflow_mlops_provider.triggers.rollout import RolloutTrigger
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mlops_provider.steps.rollout_plan import CanaryPlan
+    from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
 
 _KNOBS = (
     "steps",
@@ -139,7 +139,7 @@ class CanaryRolloutOperator(MlopsOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start or take up the rollout, then wait for its end here or in the triggerer."""
-        from airflow_mlops_provider.steps.rollout import Driver, begin
+        from airflow_mlops_provider.steps.rollout.drive import Driver, begin
 
         with failing_for_good():
             plan = self._plan()
@@ -165,7 +165,7 @@ class CanaryRolloutOperator(MlopsOperator):
 
     def _plan(self) -> CanaryPlan:
         from airflow_mlops_provider.steps.deploy import deployment_name
-        from airflow_mlops_provider.steps.rollout_plan import CanaryPlan
+        from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
 
         version = ModelVersionRef.from_xcom(self.candidate)
         return CanaryPlan.of(

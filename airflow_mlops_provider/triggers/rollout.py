@@ -14,7 +14,7 @@ from airflow_mlops_provider.hooks.serving import ServingHook
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.serving.client import ServingClient
-    from airflow_mlops_provider.steps.rollout import Driver
+    from airflow_mlops_provider.steps.rollout.drive import Driver
 
 
 class RolloutTrigger(BaseTrigger):
@@ -81,13 +81,13 @@ class RolloutTrigger(BaseTrigger):
         return ServingHook(self.serving_conn_id).get_conn()
 
     def _driver(self, client: ServingClient) -> Driver:
-        from airflow_mlops_provider.steps.rollout import Driver
-        from airflow_mlops_provider.steps.rollout_plan import CanaryPlan
+        from airflow_mlops_provider.steps.rollout.drive import Driver
+        from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
 
         return Driver(client, self.endpoint, CanaryPlan.from_xcom(self.plan))
 
     def _abort(self) -> None:
-        from airflow_mlops_provider.steps.rollout import abort
+        from airflow_mlops_provider.steps.rollout.drive import abort
 
         with self._client() as client:
             plan = self._driver(client).plan

@@ -12,7 +12,7 @@ from airflow_mlops_provider.operators import rollout
 from airflow_mlops_provider.operators.base import failing_for_good
 from airflow_mlops_provider.operators.rollout import CanaryRolloutOperator, explain
 from airflow_mlops_provider.records import RolloutVerdict
-from airflow_mlops_provider.steps.rollout_plan import CanaryPlan
+from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
 from airflow_mlops_provider.triggers.rollout import RolloutTrigger
 from tests.serving_fake import version, with_champion
 

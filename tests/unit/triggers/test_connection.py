@@ -11,7 +11,7 @@ import pytest
 from airflow.jobs.triggerer_job_runner import TriggerCommsDecoder
 from airflow.sdk.execution_time import task_runner
 
-from airflow_mlops_provider.steps.rollout_plan import CanaryPlan
+from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
 from airflow_mlops_provider.triggers.rollout import RolloutTrigger
 
 PLAN = CanaryPlan.of(candidate="v2", model_uri="models:/m/2", outage_seconds=0)

@@ -5,8 +5,8 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from airflow_mlops_provider.steps.rollout import begin, tick
-from airflow_mlops_provider.steps.rollout_plan import CanaryPlan
+from airflow_mlops_provider.steps.rollout.drive import begin, tick
+from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
 from airflow_mlops_provider.triggers import rollout
 from airflow_mlops_provider.triggers.rollout import RolloutTrigger
 from tests.serving_fake import with_champion

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_mlops_provider.steps.sequential import (
+from airflow_mlops_provider.steps.rollout.sequential import (
     MIN_SAMPLE,
     MeanTest,
     RateTest,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_mlops_provider.exceptions import ParameterError, RecordError
-from airflow_mlops_provider.steps.rollout_plan import CanaryPlan
+from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
 
 
 def plan(**knobs):

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from airflow_mlops_provider.steps.rollout_evidence import Counts, Evidence, Sides
-from airflow_mlops_provider.steps.rollout_plan import CanaryPlan
-from airflow_mlops_provider.steps.sequential import RateTest
+from airflow_mlops_provider.steps.rollout.evidence import Counts, Evidence, Sides
+from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
+from airflow_mlops_provider.steps.rollout.sequential import RateTest
 
 PLAN = CanaryPlan.of(candidate="v2", model_uri="models:/m/2", latency_slack_ms=0)
 

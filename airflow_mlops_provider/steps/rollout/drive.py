@@ -17,14 +17,14 @@ from airflow_mlops_provider.exceptions import (
     RegistryConflictError,
     ServiceError,
 )
-from airflow_mlops_provider.steps.rollout_evidence import Evidence
-from airflow_mlops_provider.steps.rollout_machine import Observation, decide, roll_back
-from airflow_mlops_provider.steps.rollout_state import RolloutState, State, is_running, routed
-from airflow_mlops_provider.steps.sequential import RateTest
+from airflow_mlops_provider.steps.rollout.evidence import Evidence
+from airflow_mlops_provider.steps.rollout.machine import Observation, decide, roll_back
+from airflow_mlops_provider.steps.rollout.sequential import RateTest
+from airflow_mlops_provider.steps.rollout.state import RolloutState, State, is_running, routed
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.records import EndpointRef
-    from airflow_mlops_provider.steps.rollout_plan import CanaryPlan
+    from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
 
 REQUIRED_CAPABILITIES = frozenset({"traffic", "observe", "lease"})
 

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops_provider.steps.rollout_evidence import Counts, Sides
-from airflow_mlops_provider.steps.rollout_state import RolloutState, routed
+from airflow_mlops_provider.steps.rollout.evidence import Counts, Sides
+from airflow_mlops_provider.steps.rollout.state import RolloutState, routed
 
 if TYPE_CHECKING:
-    from airflow_mlops_provider.steps.rollout_plan import CanaryPlan
+    from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops_provider.steps.sequential import MeanTest, RateTest, Sample
+from airflow_mlops_provider.steps.rollout.sequential import MeanTest, RateTest, Sample
 
 if TYPE_CHECKING:
-    from airflow_mlops_provider.steps.rollout_plan import CanaryPlan
+    from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
 
 GUARDRAIL_REQUESTS = 50
 """Requests before the guardrail on the error rate speaks."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from airflow_mlops_provider.records import Record, RolloutVerdict
-from airflow_mlops_provider.steps.rollout_evidence import Evidence  # noqa: TC001 - a field type
+from airflow_mlops_provider.steps.rollout.evidence import Evidence  # noqa: TC001 - a field type
 
 State = Literal[
     "PENDING",

@@ -12,10 +12,10 @@ from airflow_mlops_provider.exceptions import (
     RegistryConflictError,
     ServingUnavailableError,
 )
-from airflow_mlops_provider.steps.rollout import Driver, abort, begin, tick
-from airflow_mlops_provider.steps.rollout_machine import Observation, decide
-from airflow_mlops_provider.steps.rollout_plan import CanaryPlan
-from airflow_mlops_provider.steps.rollout_state import RolloutState
+from airflow_mlops_provider.steps.rollout.drive import Driver, abort, begin, tick
+from airflow_mlops_provider.steps.rollout.machine import Observation, decide
+from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
+from airflow_mlops_provider.steps.rollout.state import RolloutState
 from tests.serving_fake import CrashError, with_champion
 
 
