@@ -53,7 +53,8 @@ def target_help() -> str:
         "`airflow-mlops serve --workspace DIR` and use the target `mlops-local:/DIR`, or "
         f"`mlops-local://host:port` with its token in {TOKEN_VARIABLE}. Traffic is set by "
         "update_endpoint(endpoint, config={'traffic': {'v1': 95, 'v2': 5}, 'generation': 3}); "
-        "config also takes 'mirror_traffic' and 'sticky'."
+        "config also takes 'mirror_traffic', 'sticky' and 'shield'. create_deployment takes "
+        "config={'timeout': seconds} and what serving/options.py names, such as 'workers'."
     )
 
 
@@ -76,11 +77,22 @@ class MlopsLocalClient(BaseDeploymentClient):
         config: dict[str, Any] | None = None,
         endpoint: str | None = None,
     ) -> dict[str, Any]:
-        """Serve a model without traffic, creating the endpoint if need be."""
+        """Serve a model without traffic, creating the endpoint if need be.
+
+        Args:
+            name: Name of the deployment.
+            model_uri: Model in the registry of the host.
+            flavor: Not used: models are served as their flavor says.
+            config: ``timeout`` in seconds, and options of ``serving/options.py``.
+            endpoint: Endpoint to add it to.
+        """
         wanted = _required(endpoint)
-        timeout = float((config or {}).get("timeout", 180))
+        options = dict(config or {})
+        timeout = float(options.pop("timeout", 180))
         self._client.create_endpoint(wanted)
-        ref = self._client.create_deployment(wanted, name, model_uri, timeout=timeout)
+        ref = self._client.create_deployment(
+            wanted, name, model_uri, timeout=timeout, options=options
+        )
         return {**_deployment(ref, name), "flavor": flavor or "python_function"}
 
     def update_deployment(
@@ -143,12 +155,15 @@ class MlopsLocalClient(BaseDeploymentClient):
     def update_endpoint(
         self, endpoint: str, config: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Set ``traffic``, ``mirror_traffic`` and ``sticky``, at ``generation`` if it is named."""
+        """Set ``traffic``, ``mirror_traffic``, ``sticky`` and ``shield``.
+
+        ``generation`` names the one that the change was decided on; by default that of now.
+        """
         current = self._client.get_state(endpoint)
         wanted = {"traffic": current.traffic, "generation": current.generation, **(config or {})}
-        unknown = set(wanted) - {"traffic", "mirror_traffic", "sticky", "generation"}
+        unknown = set(wanted) - {"traffic", "mirror_traffic", "sticky", "shield", "generation"}
         if unknown:
-            constraint = "of traffic, mirror_traffic, sticky and generation"
+            constraint = "of traffic, mirror_traffic, sticky, shield and generation"
             raise ParameterError.of("config", "update_endpoint", constraint, sorted(unknown))
         return _endpoint(self._client.set_traffic(endpoint, **wanted))
 

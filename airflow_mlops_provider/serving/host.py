@@ -5,6 +5,9 @@ Nothing here knows HTTP or weights: states change in ``state.py``, the router is
 
 A change is stored only once the router serves it, so what is stored can be trusted, a caller
 whose change failed may repeat it, and the watch brings the router back to what is stored.
+
+Router and scorers outlive a host that is killed, and the next one adopts them. Their keeper ends
+them if none comes.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,17 +24,24 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from airflow_mlops_provider.exceptions import ServingUnavailableError
+from airflow_mlops_provider.serving import keeper
 from airflow_mlops_provider.serving import state as states
 from airflow_mlops_provider.serving.envoy import Envoy
 from airflow_mlops_provider.serving.observer import Observer
+from airflow_mlops_provider.serving.processes import spawn
 from airflow_mlops_provider.serving.scorers import Scorers
-from airflow_mlops_provider.serving.state import EndpointState
+from airflow_mlops_provider.serving.state import Deployment, EndpointState
 
 if TYPE_CHECKING:
-    from airflow_mlops_provider.records import EndpointRef
-    from airflow_mlops_provider.serving.scorers import Key
+    import psutil
 
-CAPABILITIES = frozenset({"traffic", "mirror", "sticky", "observe", "lease"})
+    from airflow_mlops_provider.records import EndpointRef
+    from airflow_mlops_provider.serving.workers import Key
+
+CAPABILITIES = frozenset({"traffic", "mirror", "sticky", "shield", "observe", "lease"})
+ORPHAN_SECONDS = 600.0
+HUNG_SECONDS = 30.0
 _TICK_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
@@ -43,9 +55,20 @@ class ServingHost:
         tracking_uri: Registry that models come from.
         router_host: Address the router listens on.
         router_port: Port the router listens on.
+        orphan_seconds: How long router and scorers outlive a host that is killed.
+        hung_seconds: How long a scorer may be silent before it is replaced.
     """
 
-    def __init__(self, folder: Path, tracking_uri: str, router_host: str, router_port: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        tracking_uri: str,
+        router_host: str,
+        router_port: int,
+        *,
+        orphan_seconds: float = ORPHAN_SECONDS,
+        hung_seconds: float = HUNG_SECONDS,
+    ) -> None:
         self.folder = folder
         self.router_url = f"http://{router_host}:{router_port}"
         self.endpoints = states.load(folder / "state.json")
@@ -53,8 +76,10 @@ class ServingHost:
         self._deadlines: dict[str, float] = {}
         self._observer = Observer(folder)
         self._scorers = Scorers(
-            folder, tracking_uri, self._observer, self._model_of, self._tell_addresses
+            folder, tracking_uri, self._observer, self._serves, self._tell_addresses, hung_seconds
         )
+        self._orphan_seconds = orphan_seconds
+        self._keeper: Process | None = None
         self._changing = asyncio.Lock()
         self._counting = asyncio.Lock()
         self._settled = True
@@ -64,28 +89,37 @@ class ServingHost:
     async def start(self) -> None:
         """Bring back the stored deployments and traffic, then watch over them.
 
-        A model that cannot be loaded now is tried again in the background.
+        What an earlier host left running is adopted if it is what the state asks for, and ended
+        otherwise. A model that cannot be loaded now is tried again in the background.
         """
+        left = keeper.children_of(self.folder)
+        await self._keep()
+        keepers = [process for process in left if keeper.is_keeper(process)]
+        await asyncio.to_thread(keeper.end, keepers)
         await self._scorers.bring_back(
-            (endpoint, name)
-            for endpoint, item in self.endpoints.items()
-            for name in item.deployments
+            {
+                (endpoint, name): deployment
+                for endpoint, item in self.endpoints.items()
+                for name, deployment in item.deployments.items()
+            }
         )
         await self._envoy.start(self.endpoints, self._scorers.addresses)
+        await asyncio.to_thread(keeper.end, self._strangers(left))
         for endpoint, item in self.endpoints.items():
             if item.lease:
                 self._renew(endpoint, item.lease.seconds)
-        for watch in (self._watch_leases, self._watch_router):
+        for watch in (self._watch_leases, self._watch_router, self._keep):
             self._watches.append(asyncio.create_task(_forever(watch)))
 
     async def stop(self) -> None:
-        """Stop watching, then every child, the router first."""
+        """Stop watching, then every child, the router first and their keeper last."""
         for task in self._watches:
             task.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
         await self._scorers.unwatch()
         await self._envoy.stop()
         await self._scorers.stop()
+        await asyncio.to_thread(keeper.end, keeper.children_of(self.folder))
 
     def refs(self) -> list[EndpointRef]:
         """Return all endpoints."""
@@ -114,22 +148,21 @@ class ServingHost:
             await self._scorers.release((endpoint, name))
 
     async def create_deployment(
-        self, endpoint: str, name: str, model_uri: str, timeout: float
+        self, endpoint: str, name: str, wanted: Deployment, timeout: float
     ) -> EndpointRef:
-        """Serve a model without traffic; return once its scorer answers.
+        """Serve a model without traffic; return once its scorers answer.
 
         Raises:
             ModelError: the model cannot be loaded or does not answer; nothing is left behind.
-            RegistryConflictError: ``name`` already serves another model.
+            RegistryConflictError: ``name`` already serves another model, or with other options.
         """
         key = (endpoint, name)
         async with self._scorers.lock(key):
             before = states.find(self.endpoints, endpoint)
-            wanted = states.with_deployment(before, name, model_uri)
-            if wanted is not before:
-                await self._scorers.retire(key)  # a scorer and counters that an earlier one left
-                await self._scorers.start(key, model_uri, timeout)
-                await self._adopt(key, model_uri)
+            if states.with_deployment(before, name, wanted) is not before:
+                await self._scorers.retire(key)  # scorers and counters that an earlier one left
+                await self._scorers.start(key, wanted, timeout)
+                await self._accept(key, wanted)
         return self.ref(endpoint)
 
     async def delete_deployment(self, endpoint: str, name: str) -> None:
@@ -174,6 +207,11 @@ class ServingHost:
             await self._count_unanswered()
         return {name: self._observer.read(endpoint, name) for name in current.deployments}
 
+    def status(self, endpoint: str) -> dict[str, dict[str, Any]]:
+        """Return how each deployment's scorers are: ``wanted``, ``workers``, ``restarts``."""
+        current = states.find(self.endpoints, endpoint)
+        return {name: self._scorers.status((endpoint, name)) for name in current.deployments}
+
     async def rotate_logs(self, endpoint: str) -> None:
         """Close the open segments of an endpoint's prediction log."""
         states.find(self.endpoints, endpoint)
@@ -196,25 +234,46 @@ class ServingHost:
         states.save(self.folder / "state.json", endpoints)
         self.endpoints = endpoints
 
-    async def _adopt(self, key: Key, model_uri: str) -> None:
-        """Make a scorer that is up a deployment, or leave no trace of it."""
+    async def _accept(self, key: Key, wanted: Deployment) -> None:
+        """Make scorers that are up a deployment, or leave no trace of them."""
         endpoint, name = key
         async with self._changing:
             try:
                 current = states.find(self.endpoints, endpoint)
-                await self._change(endpoint, states.with_deployment(current, name, model_uri))
+                await self._change(endpoint, states.with_deployment(current, name, wanted))
             except BaseException:
                 await self._scorers.retire(key)
                 raise
 
-    def _model_of(self, key: Key) -> str | None:
+    def _serves(self, key: Key) -> bool:
         endpoint, name = key
-        state = self.endpoints.get(endpoint, EndpointState())
-        return state.deployments[name].model_uri if name in state.deployments else None
+        return name in self.endpoints.get(endpoint, EndpointState()).deployments
 
     async def _tell_addresses(self) -> None:
         async with self._changing:
-            self._settled = False  # the watch tells the router
+            self._settled = False
+        with contextlib.suppress(ServingUnavailableError):  # the watch tells the router later
+            await self._settle()
+
+    async def _keep(self) -> None:
+        """Have a keeper that ends the children, should we not be able to."""
+        if self._keeper is None or self._keeper.returncode is not None:
+            command = [sys.executable, "-m", keeper.__name__, str(self.folder)]
+            self._keeper = await spawn(
+                [*command, str(self._orphan_seconds)],
+                self.folder / "processes" / "keeper.log",
+                self.folder,
+                held=True,
+            )
+
+    def _strangers(self, left: list[psutil.Process]) -> list[psutil.Process]:
+        """Return those of an earlier host's children that we did not adopt."""
+        ours = self._scorers.pids | {self._envoy.pid}
+        return [
+            process
+            for process in left
+            if not ours & {process.pid, *(each.pid for each in keeper.ancestors(process))}
+        ]
 
     async def _watch_leases(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -246,7 +305,10 @@ class ServingHost:
 
     async def _count_unanswered(self) -> None:
         async with self._counting:  # an older answer after a newer looks like a restart
-            self._observer.count_unanswered(self.endpoints, await self._envoy.unanswered())
+            router = self._envoy.instance
+            totals = await self._envoy.unanswered()
+            if router == self._envoy.instance:
+                self._observer.count_unanswered(self.endpoints, router, totals)
 
 
 async def _forever(watch: Callable[[], Awaitable[None]]) -> None:

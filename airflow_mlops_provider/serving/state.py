@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from airflow_mlops_provider.exceptions import ParameterError, RegistryConflictError
 from airflow_mlops_provider.records import EndpointRef
+from airflow_mlops_provider.serving.options import DeploymentOptions
 from airflow_mlops_provider.workspace import read_json, write_json
 
 # In these states a rollout no longer needs its driver.
@@ -28,6 +29,7 @@ class Deployment:
     """One model version behind an endpoint."""
 
     model_uri: str
+    options: DeploymentOptions = field(default_factory=DeploymentOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,8 @@ class EndpointState:
     traffic: dict[str, int] = field(default_factory=dict)
     mirror_traffic: dict[str, int] = field(default_factory=dict)
     sticky: bool = False
+    shield: bool = False
+    """What one deployment answers with a 5xx is asked of another that carries traffic."""
     generation: int = 0
     """Grows with each change of traffic, also one the host makes itself."""
     rollout: dict[str, Any] | None = None
@@ -108,20 +112,20 @@ def find(endpoints: Mapping[str, EndpointState], endpoint: str) -> EndpointState
     return endpoints[endpoint]
 
 
-def with_deployment(state: EndpointState, name: str, model_uri: str) -> EndpointState:
+def with_deployment(state: EndpointState, name: str, wanted: Deployment) -> EndpointState:
     """Add a deployment without traffic; the same again changes nothing.
 
     Raises:
-        RegistryConflictError: ``name`` already serves another model.
+        RegistryConflictError: ``name`` already serves another model, or with other options.
     """
     existing = state.deployments.get(valid_name("deployment", name))
     if existing is None:
-        added = {name: Deployment(model_uri=model_uri)}
-        return replace(state, deployments={**state.deployments, **added})
-    if existing.model_uri != model_uri:
+        return replace(state, deployments={**state.deployments, name: wanted})
+    if existing != wanted:
         raise RegistryConflictError(
-            f"Deployment {name!r} already serves {existing.model_uri}, not {model_uri}. "
-            "Choose another name, or delete the deployment first."
+            f"Deployment {name!r} already serves {existing.model_uri} with {existing.options}, "
+            f"not {wanted.model_uri} with {wanted.options}. Choose another name, or delete the "
+            "deployment first."
         )
     return state
 
@@ -152,6 +156,7 @@ def with_traffic(
     generation: int,
     mirror_traffic: dict[str, int] | None = None,
     sticky: bool | None = None,
+    shield: bool | None = None,
 ) -> EndpointState:
     """Set the traffic if nobody else did since ``generation``; a repeat changes nothing.
 
@@ -161,6 +166,7 @@ def with_traffic(
         generation: The generation that the change was decided on.
         mirror_traffic: Percent of requests copied to a deployment; None leaves it.
         sticky: Whether an entity stays on its side; None leaves it.
+        shield: Whether what fails with a 5xx is asked of another deployment; None leaves it.
 
     Raises:
         RegistryConflictError: the endpoint has moved on.
@@ -171,6 +177,7 @@ def with_traffic(
         traffic=traffic,
         mirror_traffic=state.mirror_traffic if mirror_traffic is None else mirror_traffic,
         sticky=state.sticky if sticky is None else sticky,
+        shield=state.shield if shield is None else shield,
         generation=generation + 1,
     )
     if moved == state:  # the answer to the first time was lost
@@ -184,8 +191,9 @@ def with_traffic(
     _check_percentages("mirror_traffic", moved.mirror_traffic, state)
     if traffic and sum(traffic.values()) != 100:
         raise ParameterError.of("traffic", "set_traffic", "percentages that sum to 100", traffic)
-    if not isinstance(moved.sticky, bool):
-        raise ParameterError.of("sticky", "set_traffic", "true or false", sticky)
+    for name, value in (("sticky", moved.sticky), ("shield", moved.shield)):
+        if not isinstance(value, bool):
+            raise ParameterError.of(name, "set_traffic", "true or false", value)
     return moved
 
 

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from mlflow.models import infer_signature
 
+from airflow_mlops_provider.declared import Declared, declared_by
 from airflow_mlops_provider.exceptions import ModelError, ParameterError
-from airflow_mlops_provider.steps.artifact import Declared, check_artifact, declared_by
+from airflow_mlops_provider.steps.artifact import check_artifact
 from airflow_mlops_provider.steps.artifact_answers import answer_rows, different_requirements
 
 
