@@ -78,7 +78,7 @@ def test_power_durability_waits_for_the_disk(tmp_path, monkeypatch):
     fsync = os.fsync
     monkeypatch.setattr(prediction_log.os, "fsync", lambda fd: (synced.append(fd), fsync(fd)))
     log = PredictionLog(tmp_path, "v1", durability="power")
-    log.wait_durable(log.append([{"id": 0}]))
+    log.durable(log.append([{"id": 0}])).result(10)
     assert synced
     log.close()
 
@@ -86,7 +86,7 @@ def test_power_durability_waits_for_the_disk(tmp_path, monkeypatch):
 def test_old_segment_is_closed_without_another_record(tmp_path):
     log = PredictionLog(tmp_path, "v1", max_age=0)
     ticket = log.append([{"id": 0}])
-    log.wait_durable(ticket)
+    log.durable(ticket).result(10)
     log.rotate()
     assert ids(tmp_path) == [0]
     log.close()

@@ -5,9 +5,11 @@ from types import SimpleNamespace
 import pytest
 from starlette.testclient import TestClient
 
+from airflow_mlops_provider.serving.answers import Scorer
 from airflow_mlops_provider.serving.counters import Counters
 from airflow_mlops_provider.serving.prediction_log import PredictionLog, read_segments
-from airflow_mlops_provider.serving.scorer import Scorer, build_app
+from airflow_mlops_provider.serving.scorer_app import build_app
+from airflow_mlops_provider.serving.scoring import Predictor
 
 KEYS = {
     "request_id",
@@ -37,7 +39,7 @@ def scorer(tmp_path) -> Scorer:
         endpoint="e",
         deployment="v1",
         model_uri="models:/m/1",
-        model=model,
+        predictor=Predictor(model),
         log=PredictionLog(tmp_path / "logs", "v1", durability="power"),
         counters=Counters(tmp_path / "counters"),
     )
@@ -95,7 +97,7 @@ def test_attempt_that_is_no_number_is_the_first(scorer, told, attempt):
 
 @pytest.mark.parametrize("stated", [True, False])
 def test_body_that_is_too_large_is_refused_unread(scorer, monkeypatch, stated):
-    monkeypatch.setattr("airflow_mlops_provider.serving.scorer._MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr("airflow_mlops_provider.serving.scorer_app._MAX_BODY_BYTES", 1000)
     body = b"x" * 1001
     with TestClient(build_app(scorer)) as client:
         answer = client.post("/invocations", content=body if stated else iter([body]))
