@@ -114,6 +114,8 @@ class Scorer:
             add("shadow_requests")
             add("shadow_errors", status >= 500)
             return
+        if caller.attempt > 1:  # what others failed at says nothing fair of this one
+            return
         add("requests")
         add("errors", status >= 500)
         add("client_errors", 400 <= status < 500)

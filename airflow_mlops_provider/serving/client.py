@@ -157,7 +157,8 @@ class ServingClient:
         """Return cumulative counters by deployment; they never decrease.
 
         ``requests`` and ``errors`` also count attempts that died with their scorer; the
-        latencies and their buckets (milliseconds) only those that were answered.
+        latencies and their buckets (milliseconds) only those that were answered. What a deployment
+        was asked only because another failed is logged, but not counted: it is no fair sample.
         """
         return dict(self._call("GET", _path(endpoint, "counters")))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ import psutil
 MARK = "MLOPS_SERVING_CHILD_OF"
 """Environment variable by which a host's children, and theirs, are known: its folder."""
 _GRACE_SECONDS = 15.0
+_POLL_SECONDS = 0.05
 
 
 def children_of(folder: Path) -> list[psutil.Process]:
@@ -50,13 +52,21 @@ def ancestors(process: psutil.Process) -> list[psutil.Process]:
 def end(processes: Iterable[psutil.Process], grace: float = _GRACE_SECONDS) -> None:
     """Ask processes to end, kill them after ``grace`` seconds, and wait until they are gone."""
     left = list(processes)
-    for process in left:
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
-    for process in psutil.wait_procs(left, grace)[1]:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(left, grace)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(number)
+        deadline = time.monotonic() + grace
+        while (left := list(filter(runs, left))) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+
+
+def runs(process: psutil.Process) -> bool:
+    """Tell whether a process has not ended, whether or not its parent took note of it."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def main(arguments: Sequence[str]) -> None:

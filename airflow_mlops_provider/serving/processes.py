@@ -14,7 +14,7 @@ from typing import Protocol, Self
 
 import psutil
 
-from airflow_mlops_provider.serving.keeper import MARK
+from airflow_mlops_provider.serving.keeper import MARK, runs
 
 _STOP_SECONDS = 15
 _POLL_SECONDS = 0.1
@@ -83,11 +83,7 @@ class Adopted:
     @property
     def returncode(self) -> int | None:
         """None while it runs, then -1."""
-        try:
-            runs = self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            runs = False
-        return None if runs else -1
+        return None if runs(self._process) else -1
 
     async def wait(self) -> int:
         """Wait for its end."""

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ import psutil
 
 from airflow_mlops_provider.environments import OUTSIDE, link_package
 from airflow_mlops_provider.exceptions import ModelError
-from airflow_mlops_provider.serving.processes import Born, Child, reported, spawn, stop, tail
+from airflow_mlops_provider.serving.processes import Born, Child, reported, spawn, tail
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.serving.state import Deployment
@@ -169,14 +170,12 @@ class Launcher:
 
 
 @contextlib.asynccontextmanager
-async def _ended_if_it_fails(process: Process) -> Any:
-    """End a process and what it started, should the block not end well."""
+async def _ended_if_it_fails(process: Process) -> AsyncIterator[None]:
+    """Kill a process and what it started, should the block not end well: it serves nobody yet."""
     try:
         yield
-    except Exception:
-        await stop(process)
-        raise
-    except BaseException:  # there is no time to wait any more
+    except BaseException:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
         raise
