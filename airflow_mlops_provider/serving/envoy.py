@@ -78,6 +78,7 @@ class Envoy:
     def __init__(self, folder: Path, host: str, port: int) -> None:
         self.folder, self.host, self.port = folder, host, port
         self._version = 0
+        self._written: dict[str, tuple[int, int]] = {}
         self._private: Path | None = None
         self._admin = httpx.AsyncClient()
         self._born = Born(0, 0.0)
@@ -97,6 +98,11 @@ class Envoy:
     def instance(self) -> str:
         """What tells this Envoy process from all others."""
         return f"{self._born.pid}-{self._born.created}"
+
+    @property
+    def edited(self) -> bool:
+        """Whether somebody else wrote what Envoy reads."""
+        return any(_stamp(self.folder / name) != stamp for name, stamp in self._written.items())
 
     async def start(self, endpoints: Mapping[str, EndpointState], addresses: Addresses) -> None:
         """Adopt or start Envoy with the given state, and return once it serves.
@@ -193,6 +199,7 @@ class Envoy:
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         write_json(str(self.folder / name), content)
+        self._written[name] = _stamp(self.folder / name)
 
     async def _until(self, holds: Callable[[], Any]) -> None:
         deadline = asyncio.get_running_loop().time() + _APPLY_SECONDS
@@ -219,3 +226,12 @@ class Envoy:
         params = {"format": "json", "filter": f"^({'|'.join(patterns)})$"}
         found = (await self._admin.get("/stats", params=params)).json()["stats"]
         return {stat["name"]: stat["value"] for stat in found if "name" in stat}
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return what tells one writing of a file from another."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return found.st_ino, found.st_mtime_ns

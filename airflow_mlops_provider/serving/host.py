@@ -285,6 +285,10 @@ class ServingHost:
                     await self._change(endpoint, states.with_expired_lease(current))
 
     async def _watch_router(self) -> None:
+        if self._envoy.edited and self._settled:
+            log.warning("Somebody edited what the router reads; putting it back")
+            async with self._changing:
+                self._settled = False
         if self._envoy.ended or not self._settled:
             await self._settle()
         await self._count_unanswered()

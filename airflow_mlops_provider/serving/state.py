@@ -77,8 +77,24 @@ _adapter = TypeAdapter(Endpoints)
 
 
 def load(path: Path) -> Endpoints:
-    """Read the endpoints stored at ``path``; none if there is no such file."""
-    return _adapter.validate_python(read_json(str(path))["endpoints"]) if path.exists() else {}
+    """Read the endpoints stored at ``path``; none if there is no such file.
+
+    Raises:
+        ParameterError: a hand has edited it into something that cannot be served.
+    """
+    if not path.exists():
+        return {}
+    try:
+        endpoints = _adapter.validate_python(read_json(str(path))["endpoints"])
+        for state in endpoints.values():
+            _check_traffic(state)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ParameterError(
+            f"Expected the state of a serving host in {path}, got: {reason[:500]} Correct it, or "
+            "remove the file to begin without endpoints."
+        ) from error
+    return endpoints
 
 
 def save(path: Path, endpoints: Endpoints) -> None:
@@ -187,10 +203,7 @@ def with_traffic(
             f"The traffic was decided on generation {generation}, but the endpoint is at "
             f"{state.generation} ({state.traffic}). Read the state again and decide anew."
         )
-    _check_percentages("traffic", moved.traffic, state)
-    _check_percentages("mirror_traffic", moved.mirror_traffic, state)
-    if traffic and sum(traffic.values()) != 100:
-        raise ParameterError.of("traffic", "set_traffic", "percentages that sum to 100", traffic)
+    _check_traffic(moved)
     for name, value in (("sticky", moved.sticky), ("shield", moved.shield)):
         if not isinstance(value, bool):
             raise ParameterError.of(name, "set_traffic", "true or false", value)
@@ -236,6 +249,14 @@ def with_expired_lease(state: EndpointState) -> EndpointState:
     except ParameterError as error:
         moved, outcome, reason = state, "ROLLBACK_FAILED", f"{reason}; {error}"
     return replace(moved, lease=None, rollout={**state.rollout, "state": outcome, "reason": reason})
+
+
+def _check_traffic(state: EndpointState) -> None:
+    _check_percentages("traffic", state.traffic, state)
+    _check_percentages("mirror_traffic", state.mirror_traffic, state)
+    if state.traffic and sum(state.traffic.values()) != 100:
+        constraint = "percentages that sum to 100"
+        raise ParameterError.of("traffic", "set_traffic", constraint, state.traffic)
 
 
 def _check_percentages(name: str, percent: Mapping[str, int], state: EndpointState) -> None:

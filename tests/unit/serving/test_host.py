@@ -27,7 +27,7 @@ class FakeEnvoy:
     """Takes over what it is told, late or never."""
 
     def __init__(self, *address) -> None:
-        self.ended = self.stuck = False
+        self.ended = self.stuck = self.edited = False
         self.told = self.served = self.ports = None
         self.pid, self.instance = 1, "first"
 
@@ -169,6 +169,12 @@ async def test_router_is_brought_back_to_what_is_stored(host):
     host._envoy.stuck = False
     await until(lambda: host._envoy.served == host.endpoints)
     assert host.endpoints["e"].traffic == {"v1": 100}
+
+
+async def test_router_whose_file_was_edited_is_told_again(host):
+    host._envoy.served = None
+    host._envoy.edited = True
+    await until(lambda: host._envoy.served == host.endpoints)
 
 
 async def test_state_that_cannot_be_stored_is_not_served(host, monkeypatch):

@@ -23,6 +23,23 @@ def test_stored_state_reads_back(tmp_path):
     assert states.load(path) == endpoints
 
 
+@pytest.mark.parametrize(
+    "endpoints",
+    [
+        "[]",
+        '{"e": {"traffic": {"v9": 100}}}',
+        '{"e": {"deployments": {"v1": {"model_uri": "m"}}, "traffic": {"v1": 50}}}',
+        '{"e": {"deployments": {"v1": {}}}}',
+        "{",
+    ],
+)
+def test_state_that_was_edited_into_nonsense_is_named(tmp_path, endpoints):
+    path = tmp_path / "state.json"
+    path.write_text(f'{{"endpoints": {endpoints}}}')
+    with pytest.raises(ParameterError, match=f"(?s){path}.*remove the file"):
+        states.load(path)
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "../a", "-a", "a.b", "a" * 64, "a b"])
 def test_name_that_would_break_out_of_a_path_is_refused(name):
     with pytest.raises(ParameterError, match="deployment"):
