@@ -40,7 +40,7 @@ class ServingClient:
     def __init__(self, admin_url: str, token: str) -> None:
         self.admin_url = admin_url.rstrip("/")
         self._client = httpx.Client(timeout=_TIMEOUT_SECONDS)
-        self._headers = {"authorization": f"Bearer {token}"}
+        self._headers = {"authorization": f"Bearer {token}"} if token else {}
 
     @classmethod
     def from_workspace(cls, workspace: str) -> Self:
@@ -180,13 +180,14 @@ class ServingClient:
         endpoint: str,
         document: dict[str, Any],
         *,
-        lease_seconds: float,
+        lease_seconds: float | None,
         rollback_traffic: dict[str, int],
     ) -> None:
         """Store a rollout's document and renew its lease.
 
         When the lease runs out and ``document["state"]`` is not a resting one, the host sets
-        ``rollback_traffic`` itself and writes ROLLED_BACK and the reason into the document.
+        ``rollback_traffic`` itself and writes ROLLED_BACK and the reason into the document. A
+        lease of None never runs out.
         """
         body = {
             "document": document,

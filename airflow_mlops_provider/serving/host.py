@@ -188,7 +188,8 @@ class ServingHost:
         async with self._changing:
             current = states.find(self.endpoints, endpoint)
             self._store(self._with(endpoint, states.with_rollout(current, **wanted)))
-            self._renew(endpoint, wanted["lease_seconds"])
+            if wanted["lease_seconds"] is not None:
+                self._renew(endpoint, wanted["lease_seconds"])
 
     def rollout(self, endpoint: str) -> dict[str, Any] | None:
         """Return the document of the endpoint's rollout, if there is one."""

@@ -214,16 +214,18 @@ def with_rollout(
     state: EndpointState,
     document: dict[str, Any],
     *,
-    lease_seconds: float,
+    lease_seconds: float | None,
     rollback_traffic: dict[str, int],
 ) -> EndpointState:
-    """Store a rollout's document and renew its lease.
+    """Store a rollout's document and renew its lease; with None it has none.
 
     Raises:
         ParameterError: the lease or the traffic to roll back to cannot be used.
     """
     if not isinstance(document, dict):
         raise ParameterError.of("document", "put_rollout", "a JSON object", document)
+    if lease_seconds is None:
+        return replace(state, rollout=document, lease=None)
     if not lease_seconds > 0:
         raise ParameterError.of("lease_seconds", "put_rollout", "greater than 0", lease_seconds)
     with_traffic(state, rollback_traffic, generation=state.generation)

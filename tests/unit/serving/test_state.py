@@ -135,6 +135,15 @@ def test_resting_rollout_needs_no_driver(state):
     assert not states.lease_runs(states.with_rollout(STATE, {"state": state}, **lease))
 
 
+def test_rollout_without_a_lease_may_be_silent_for_ever():
+    leased = states.with_rollout(
+        STATE, {"state": "STEP"}, lease_seconds=5, rollback_traffic={"v1": 100}
+    )
+    free = states.with_rollout(leased, {"state": "STEP"}, lease_seconds=None, rollback_traffic={})
+    assert (free.lease, free.rollout) == (None, {"state": "STEP"})
+    assert not states.lease_runs(free)
+
+
 def test_rollback_that_could_never_work_is_refused_at_once():
     with pytest.raises(ParameterError, match="known deployments"):
         states.with_rollout(STATE, {}, lease_seconds=5, rollback_traffic={"gone": 100})
