@@ -6,6 +6,7 @@ or ``mlops-local://host:port``, with the token in the variable ``MLOPS_SERVING_T
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from mlflow.deployments import BaseDeploymentClient
 
 from airflow_mlops_provider.exceptions import ParameterError
 from airflow_mlops_provider.serving.client import ServingClient
+from airflow_mlops_provider.serving.options import DeploymentOptions
 from airflow_mlops_provider.serving.state import valid_name
 
 if TYPE_CHECKING:
@@ -30,20 +32,31 @@ def run_local(
     flavor: str | None = None,
     config: dict[str, Any] | None = None,
 ) -> None:
-    """Serve one model in the foreground, without router; ``config`` may name a ``port``."""
+    """Serve one model in the foreground, without router.
+
+    Args:
+        target: Not used: the model is served right here.
+        name: Name of the deployment.
+        model_uri: Model in MLflow's registry.
+        flavor: Not used: models are served as their flavor says.
+        config: ``port``, by default any free one, and what a scorer itself acts on of
+            ``serving/options.py``.
+    """
     import mlflow
 
     from airflow_mlops_provider.serving import scorer
 
-    options = {
+    wanted = dict(config or {})
+    arguments = {
         "endpoint": "local",
         "deployment": valid_name("deployment", name),
         "model-uri": model_uri,
         "tracking-uri": mlflow.get_tracking_uri(),
         "folder": tempfile.mkdtemp(prefix="mlops-local-"),
-        "port": (config or {}).get("port", 0),
+        "port": wanted.pop("port", 0),
+        "options": json.dumps(DeploymentOptions.of(wanted).to_xcom()),
     }
-    scorer.main([f"--{key}={value}" for key, value in options.items()])
+    scorer.main([f"--{key}={value}" for key, value in arguments.items()])
 
 
 def target_help() -> str:
@@ -197,8 +210,6 @@ def _required(endpoint: str | None) -> str:
 
 
 def _split(frame: Any) -> dict[str, Any]:
-    import json
-
     return dict(json.loads(frame.to_json(orient="split", index=False)))
 
 

@@ -15,8 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sys
-from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,17 +23,14 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from airflow_mlops_provider.exceptions import ServingUnavailableError
-from airflow_mlops_provider.serving import keeper
 from airflow_mlops_provider.serving import state as states
 from airflow_mlops_provider.serving.envoy import Envoy
 from airflow_mlops_provider.serving.observer import Observer
-from airflow_mlops_provider.serving.processes import spawn
+from airflow_mlops_provider.serving.orphans import Orphans
 from airflow_mlops_provider.serving.scorers import Scorers
 from airflow_mlops_provider.serving.state import Deployment, EndpointState
 
 if TYPE_CHECKING:
-    import psutil
-
     from airflow_mlops_provider.records import EndpointRef
     from airflow_mlops_provider.serving.workers import Key
 
@@ -78,8 +73,7 @@ class ServingHost:
         self._scorers = Scorers(
             folder, tracking_uri, self._observer, self._serves, self._tell_addresses, hung_seconds
         )
-        self._orphan_seconds = orphan_seconds
-        self._keeper: Process | None = None
+        self._orphans = Orphans(folder, orphan_seconds)
         self._changing = asyncio.Lock()
         self._counting = asyncio.Lock()
         self._settled = True
@@ -92,10 +86,7 @@ class ServingHost:
         What an earlier host left running is adopted if it is what the state asks for, and ended
         otherwise. A model that cannot be loaded now is tried again in the background.
         """
-        left = keeper.children_of(self.folder)
-        await self._keep()
-        keepers = [process for process in left if keeper.is_keeper(process)]
-        await asyncio.to_thread(keeper.end, keepers)
+        await self._orphans.enter()
         await self._scorers.bring_back(
             {
                 (endpoint, name): deployment
@@ -104,11 +95,11 @@ class ServingHost:
             }
         )
         await self._envoy.start(self.endpoints, self._scorers.addresses)
-        await asyncio.to_thread(keeper.end, self._strangers(left))
+        await self._orphans.end_unclaimed(self._scorers.pids | {self._envoy.pid})
         for endpoint, item in self.endpoints.items():
             if item.lease:
                 self._renew(endpoint, item.lease.seconds)
-        for watch in (self._watch_leases, self._watch_router, self._keep):
+        for watch in (self._watch_leases, self._watch_router, self._orphans.keep):
             self._watches.append(asyncio.create_task(_forever(watch)))
 
     async def stop(self) -> None:
@@ -119,7 +110,7 @@ class ServingHost:
         await self._scorers.unwatch()
         await self._envoy.stop()
         await self._scorers.stop()
-        await asyncio.to_thread(keeper.end, keeper.children_of(self.folder))
+        await self._orphans.end()
 
     def refs(self) -> list[EndpointRef]:
         """Return all endpoints."""
@@ -255,26 +246,6 @@ class ServingHost:
             self._settled = False
         with contextlib.suppress(ServingUnavailableError):  # the watch tells the router later
             await self._settle()
-
-    async def _keep(self) -> None:
-        """Have a keeper that ends the children, should we not be able to."""
-        if self._keeper is None or self._keeper.returncode is not None:
-            command = [sys.executable, "-m", keeper.__name__, str(self.folder)]
-            self._keeper = await spawn(
-                [*command, str(self._orphan_seconds)],
-                self.folder / "processes" / "keeper.log",
-                self.folder,
-                held=True,
-            )
-
-    def _strangers(self, left: list[psutil.Process]) -> list[psutil.Process]:
-        """Return those of an earlier host's children that we did not adopt."""
-        ours = self._scorers.pids | {self._envoy.pid}
-        return [
-            process
-            for process in left
-            if not ours & {process.pid, *(each.pid for each in keeper.ancestors(process))}
-        ]
 
     async def _watch_leases(self) -> None:
         now = asyncio.get_running_loop().time()

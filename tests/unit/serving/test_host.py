@@ -119,7 +119,7 @@ async def running(folder, state, monkeypatch):
     async def keep():
         pass
 
-    host._keep = keep
+    host._orphans.keep = keep
     host._scorers._launcher = SimpleNamespace(start=launch)
     monkeypatch.setattr(slots, "stop", stop)
     await host.start()
