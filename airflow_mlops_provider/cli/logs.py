@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -44,12 +45,10 @@ def run(options: argparse.Namespace) -> int:
         raise ParameterError(
             f"No log of {what} under {serving}. `airflow-mlops status` shows what is served."
         )
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         for line in lines(found, follow=options.follow):
             sys.stdout.write(line)
             sys.stdout.flush()
-    except KeyboardInterrupt:
-        pass
     return 0
 
 
@@ -63,12 +62,11 @@ def lines(files: Callable[[], list[Path]], *, follow: bool) -> Iterator[str]:
     opened: dict[int, BinaryIO] = {}
     while True:
         for path in files():
-            try:
-                key = path.stat().st_ino  # a closed segment keeps it under its new name
-                file = opened.setdefault(key, path.open("rb")) if key not in opened else opened[key]
-            except FileNotFoundError:
-                continue
-            yield from _whole_lines(file)
+            with contextlib.suppress(FileNotFoundError):  # it has just been renamed
+                inode = path.stat().st_ino  # a segment keeps it when it is closed and renamed
+                if inode not in opened:
+                    opened[inode] = path.open("rb")
+                yield from _whole_lines(opened[inode])
         if not follow:
             break
         time.sleep(_POLL_SECONDS)

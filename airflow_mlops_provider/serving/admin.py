@@ -85,10 +85,6 @@ class AdminApi:
         """Counters by deployment."""
         return await self.host.observe(_endpoint(request))
 
-    async def status(self, request: Request) -> Any:
-        """How each deployment's scorers are: processes, health, memory, restarts."""
-        return self.host.status(_endpoint(request))
-
     async def get_rollout(self, request: Request) -> Any:
         """The rollout's document, or null."""
         return self.host.rollout(_endpoint(request))
@@ -104,6 +100,10 @@ class AdminApi:
     async def rotate_logs(self, request: Request) -> Any:
         """Close the open segments of the prediction log."""
         return await self.host.rotate_logs(_endpoint(request))
+
+    async def status(self, request: Request) -> Any:
+        """How each deployment's scorers are: processes, health, memory, restarts."""
+        return self.host.status(_endpoint(request))
 
 
 def build_app(host: ServingHost, token: str, *, public_metrics: bool = False) -> Starlette:
@@ -128,11 +128,11 @@ def build_app(host: ServingHost, token: str, *, public_metrics: bool = False) ->
         ("DELETE", f"{one}/deployments/{{name}}", api.delete_deployment),
         ("PUT", f"{one}/traffic", api.set_traffic),
         ("GET", f"{one}/counters", api.observe),
-        ("GET", f"{one}/status", api.status),
         ("GET", f"{one}/rollout", api.get_rollout),
         ("PUT", f"{one}/rollout", api.put_rollout),
         ("DELETE", f"{one}/rollout", api.clear_rollout),
         ("POST", f"{one}/logs/rotate", api.rotate_logs),
+        ("GET", f"{one}/status", api.status),
     ]
     described = openapi.document(
         (verb, path, call.__name__, call.__doc__) for verb, path, call in table

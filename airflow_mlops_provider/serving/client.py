@@ -162,14 +162,6 @@ class ServingClient:
         """
         return dict(self._call("GET", _path(endpoint, "counters")))
 
-    def status(self, endpoint: str) -> dict[str, dict[str, Any]]:
-        """Return by deployment how many scorers are ``wanted``, ``workers`` and ``restarts``.
-
-        A worker has ``worker`` (its number), ``pid``, ``port``, ``memory_mb``, ``healthy`` and
-        ``seconds``; restarts are counted by reason (ended, hung, memory) since the host started.
-        """
-        return dict(self._call("GET", _path(endpoint, "status")))
-
     def get_rollout(self, endpoint: str) -> dict[str, Any] | None:
         """Return the document of the running or last rollout."""
         document = self._call("GET", _path(endpoint, "rollout"))
@@ -203,6 +195,14 @@ class ServingClient:
     def rotate_logs(self, endpoint: str) -> None:
         """Close the open segments of the endpoint's prediction log."""
         self._call("POST", _path(endpoint, "logs", "rotate"))
+
+    def status(self, endpoint: str) -> dict[str, dict[str, Any]]:
+        """Return by deployment how many scorers are ``wanted``, ``workers`` and ``restarts``.
+
+        A worker has ``worker`` (its number), ``pid``, ``port``, ``memory_mb``, ``healthy`` and
+        ``seconds``; restarts are counted by reason (ended, hung, memory) since the host started.
+        """
+        return dict(self._call("GET", _path(endpoint, "status")))
 
     def predict(
         self, endpoint: str, payload: dict[str, Any], *, entity_id: str | None = None

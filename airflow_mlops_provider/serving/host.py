@@ -199,15 +199,15 @@ class ServingHost:
             await self._count_unanswered()
         return {name: self._observer.read(endpoint, name) for name in current.deployments}
 
-    def status(self, endpoint: str) -> dict[str, dict[str, Any]]:
-        """Return how each deployment's scorers are: ``wanted``, ``workers``, ``restarts``."""
-        current = states.find(self.endpoints, endpoint)
-        return {name: self._scorers.status((endpoint, name)) for name in current.deployments}
-
     async def rotate_logs(self, endpoint: str) -> None:
         """Close the open segments of an endpoint's prediction log."""
         states.find(self.endpoints, endpoint)
         await self._scorers.rotate_logs(endpoint)
+
+    def status(self, endpoint: str) -> dict[str, dict[str, Any]]:
+        """Return how each deployment's scorers are: ``wanted``, ``workers``, ``restarts``."""
+        current = states.find(self.endpoints, endpoint)
+        return {name: self._scorers.status((endpoint, name)) for name in current.deployments}
 
     async def _change(self, endpoint: str, wanted: EndpointState | None) -> None:
         """Have the router serve a state, then store it; the caller holds the lock."""

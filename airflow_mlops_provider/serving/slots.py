@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from airflow_mlops_provider.exceptions import MlopsError
+from airflow_mlops_provider.exceptions import MlopsError, ModelError
 from airflow_mlops_provider.serving.processes import stop
 
 if TYPE_CHECKING:
@@ -59,24 +59,31 @@ class Slot:
         """Start the first scorer.
 
         Raises:
-            ModelError: it cannot be started; nothing is left behind.
+            ModelError: it cannot be started, or holds too much at once; nothing is left behind.
         """
-        self.worker = await self.launch(timeout)
+        worker = await self.launch(timeout)
+        if self.memory_mb is not None and (held := worker.memory_mb) > self.memory_mb:
+            await stop(worker.process)
+            raise ModelError(
+                f"The scorer of {self.name} holds {held:.0f} MB once its model is loaded, more "
+                f"than memory_mb={self.memory_mb} allows. Give it room to serve as well."
+            )
+        self.worker = worker
 
     async def keep(self) -> None:
         """Watch the scorer for ever, and replace it whenever that is necessary."""
-        failures = 0 if self.worker else 1
+        failures, reason = (0 if self.worker else 1), "ended"
         while True:
             if self.worker is not None:
                 reason = await self._trouble(self.worker)
                 lived = time.monotonic() - self.worker.started
                 failures = 0 if lived >= _STEADY_SECONDS else failures + 1
-                self.restarts[reason] = self.restarts.get(reason, 0) + 1
                 if reason != "memory":  # it serves until another can
                     await self._drop(self.worker)
             await asyncio.sleep(_pause(failures))
             try:
                 await self._replace()
+                self.restarts[reason] = self.restarts.get(reason, 0) + 1
             except (MlopsError, OSError) as error:
                 log.error("%s is not served, trying again: %s", self.name, error)
                 failures += 1

@@ -254,7 +254,7 @@ async def test_scorer_that_dies_again_and_again_is_started_ever_more_slowly(host
     monkeypatch.setattr(slots, "_STEADY_SECONDS", 0)
     workers(host)[0].process.kill()
     await until(lambda: pauses[-1] == 0)
-    assert host.status("e")["v2"]["restarts"] == {"ended": 11}
+    await until(lambda: host.status("e")["v2"]["restarts"] == {"ended": 11})
 
 
 async def test_hung_scorer_is_replaced(host):
@@ -262,7 +262,7 @@ async def test_hung_scorer_is_replaced(host):
     silent.hung = True
     await until(lambda: workers(host) not in ([], [silent]))
     assert silent.process.gone.is_set()
-    assert host.status("e")["v2"]["restarts"] == {"hung": 1}
+    await until(lambda: host.status("e")["v2"]["restarts"] == {"hung": 1})
 
 
 async def test_scorer_that_grew_too_large_serves_until_another_does(folder, monkeypatch):
@@ -276,8 +276,8 @@ async def test_scorer_that_grew_too_large_serves_until_another_does(folder, monk
         assert not large.process.gone.is_set()
         assert workers(host)[0].number == 1  # the large one still writes the files of number 0
         host.draining.set()
-        await until(lambda: large.process.gone.is_set())
-        assert host.status("e")["v2"]["restarts"] == {"memory": 1}
+        await until(lambda: host.status("e")["v2"]["restarts"] == {"memory": 1})
+        assert large.process.gone.is_set()
 
 
 async def test_each_worker_is_brought_back_alone(folder, monkeypatch):
@@ -295,6 +295,21 @@ async def test_each_worker_is_brought_back_alone(folder, monkeypatch):
         found = workers(host)
         assert [found[0], found[2]] == [first, third]
         assert found[1].number == second.number
+
+
+async def test_limit_that_a_scorer_exceeds_at_once_is_refused(host):
+    launch = host._scorers._launcher.start
+
+    async def heavy(*arguments):
+        worker = await launch(*arguments)
+        worker.held = 300.0
+        return worker
+
+    host._scorers._launcher.start = heavy
+    small = replace(V3, options=DeploymentOptions.of({"memory_mb": 100}))
+    with pytest.raises(ModelError, match=r"holds 300 MB .*memory_mb=100"):
+        await host.create_deployment("e", "v3", small, 1)
+    assert len(alive(host)) == 2
 
 
 async def test_one_worker_that_cannot_be_started_leaves_none(host):
