@@ -87,15 +87,19 @@ class ServingHost:
         otherwise. A model that cannot be loaded now is tried again in the background.
         """
         await self._orphans.enter()
-        await self._scorers.bring_back(
+        self._scorers.adopt(
             {
                 (endpoint, name): deployment
                 for endpoint, item in self.endpoints.items()
                 for name, deployment in item.deployments.items()
             }
         )
-        await self._envoy.start(self.endpoints, self._scorers.addresses)
+        adopted = self._scorers.addresses
+        await self._envoy.start(self.endpoints, adopted)
         await self._orphans.end_unclaimed(self._scorers.pids | {self._envoy.pid})
+        await self._scorers.bring_back()
+        if self._scorers.addresses != adopted:
+            await self._envoy.apply(self.endpoints, self._scorers.addresses)
         for endpoint, item in self.endpoints.items():
             if item.lease:
                 self._renew(endpoint, item.lease.seconds)

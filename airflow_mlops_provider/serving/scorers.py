@@ -141,11 +141,8 @@ class Scorers:
         """Return the lock of those who start and stop a deployment's scorers."""
         return self._busy.setdefault(key, asyncio.Lock())
 
-    async def bring_back(self, deployments: Mapping[Key, Deployment]) -> None:
-        """Adopt the scorers that still run, and start the others.
-
-        Those that fail are tried again in the background.
-        """
+    def adopt(self, deployments: Mapping[Key, Deployment]) -> None:
+        """Take over those scorers of ``deployments`` that an earlier host left running."""
         found = self._found()
         for key, deployment in deployments.items():
             team = self._teams[key] = self._team(key, deployment)
@@ -153,6 +150,12 @@ class Scorers:
                 if worker.arguments == self._launcher.arguments(key, deployment, worker.number):
                     log.info("%s runs on as process %d", slot.name, worker.born.pid)
                     slot.worker = worker
+
+    async def bring_back(self) -> None:
+        """Start the scorers that are missing; those that fail are tried again in the background.
+
+        The caller has ended those that were not adopted: files have one writer.
+        """
         self.close_orphans()
         empty = [slot for team in self._teams.values() for slot in team.slots if not slot.worker]
         failed = await asyncio.gather(
