@@ -1,4 +1,4 @@
-"""The scorer's HTTP side: MLflow's scoring protocol, and probes.
+"""The scorer's HTTP side: MLflow's scoring protocol, the Open Inference Protocol v2, probes.
 
 Predictions run one at a time, off the event loop. The loop itself stays free to answer
 ``/ping``, so a slow model is not taken for a dead one; nor is one whose disk does not take the
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,11 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from airflow_mlops_provider import __version__
 from airflow_mlops_provider.exceptions import ParameterError
 from airflow_mlops_provider.serving.answers import Answer, Caller, Scorer
 from airflow_mlops_provider.serving.body import read_body
+from airflow_mlops_provider.serving.protocol_v2 import Inference, metadata
 from airflow_mlops_provider.serving.scoring import Scored, ScoringError
 
 if TYPE_CHECKING:
@@ -126,8 +128,63 @@ def build_app(scorer: Scorer) -> Starlette:
         Route("/health", ping),
         Route("/version", version),
         Route("/logs/rotate", rotate, methods=["POST"]),
+        *v2_routes(line, headers),
     ]
     return Starlette(routes=routes, lifespan=lifespan)
+
+
+def v2_routes(line: Line, headers: dict[str, str]) -> list[Route]:
+    """Return the routes of the Open Inference Protocol; the endpoint is the model's name."""
+    scorer, predictor = line.scorer, line.scorer.predictor
+    model, version = scorer.endpoint, scorer.model_uri.rpartition("/")[2]
+
+    def known(answer: Callable[[Request], Awaitable[Response]]) -> Callable[..., Any]:
+        async def guarded(request: Request) -> Response:
+            asked = request.path_params["model"]
+            if asked != model:
+                message = f"Expected the model {model}, got {asked}."
+                return JSONResponse({"error": message}, 404, headers)
+            return await answer(request)
+
+        return guarded
+
+    async def infer(request: Request) -> Response:
+        asked: list[Inference] = []
+
+        def score(body: bytes) -> Scored:
+            try:
+                asked.append(Inference(body, predictor.inputs))
+                return asked[0].checked(predictor.answer(asked[0].payload))
+            except ScoringError as error:
+                return Scored([{}], None, error)
+
+        try:
+            scored = await line.answer(request, score)
+        except ParameterError as error:
+            return JSONResponse({"error": str(error)}, 413, headers)
+        if scored.error:
+            return JSONResponse({"error": str(scored.error)}, scored.error.status, headers)
+        outputs = scored.outputs or []
+        return _json(asked[0].answer(model, version, outputs, predictor.outputs), headers)
+
+    async def about(request: Request) -> Response:
+        return _json(metadata(model, version, predictor.model.metadata.signature), headers)
+
+    def always(**told: Any) -> Callable[[Request], Awaitable[Response]]:
+        async def tell(request: Request) -> Response:
+            return _json(told, headers)
+
+        return tell
+
+    base = "/v2/models/{model}"
+    return [
+        Route("/v2", always(name="airflow-mlops", version=__version__, extensions=[])),
+        Route("/v2/health/live", always(live=True)),
+        Route("/v2/health/ready", always(ready=True)),
+        Route(base, known(about)),
+        Route(f"{base}/ready", known(always(name=model, ready=True))),
+        Route(f"{base}/infer", known(infer), methods=["POST"]),
+    ]
 
 
 def _json(value: Any, headers: dict[str, str]) -> Response:
