@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from airflow_mlops_provider.serving.json_text import encode
 from airflow_mlops_provider.serving.options import DeploymentOptions
 from airflow_mlops_provider.serving.privacy import Privacy
 from airflow_mlops_provider.serving.router import SHADOW_SUFFIX
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from airflow_mlops_provider.serving.counters import Counters
     from airflow_mlops_provider.serving.prediction_log import PredictionLog
     from airflow_mlops_provider.serving.scoring import Predictor, Scored
-
-_encode = json.JSONEncoder(allow_nan=False).encode
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class Scorer:
             return Answer(scored, latency_ms, None, error)
         return Answer(scored, latency_ms, ticket)
 
-    def _lines(self, scored: Scored, caller: Caller, latency_ms: float) -> list[str]:
+    def _lines(self, scored: Scored, caller: Caller, latency_ms: float) -> list[bytes]:
         shared = {
             "request_id": caller.request_id,
             "ts": datetime.now(UTC).isoformat(),
@@ -95,11 +93,11 @@ class Scorer:
             "attempt": caller.attempt,
             "shadow": caller.shadow,
         }
-        begun = _encode(shared)[:-1]
+        begun = encode(shared)[:-1]
         outputs = scored.outputs or [None] * len(scored.rows)
         return [
-            f'{begun}, "row": {row}, "inputs": {_encode(self.privacy.inputs(inputs))}, '
-            f'"outputs": {_encode(output)}}}'
+            b'%b,"row":%d,"inputs":%b,"outputs":%b}'
+            % (begun, row, encode(self.privacy.inputs(inputs)), encode(output))
             for row, (inputs, output) in enumerate(zip(scored.rows, outputs, strict=True))
         ]
 

@@ -167,9 +167,14 @@ def _split_columns(given: Any, data: Any, names: list[str]) -> list[Sequence[Any
 
 def _listed(array: np.ndarray) -> list[Any]:
     """Return an array as lists, of which what is not finite is None, as in the log."""
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        return list(np.where(np.isfinite(array), array, None).tolist())
-    return list(array.tolist())
+    listed: list[Any] = array.tolist()
+    if array.dtype.kind == "f":
+        for row, *column in np.argwhere(~np.isfinite(array)).tolist():
+            if column:
+                listed[row][column[0]] = None
+            else:
+                listed[row] = None
+    return listed
 
 
 def _frame(block: np.ndarray, names: list[str]) -> pd.DataFrame:

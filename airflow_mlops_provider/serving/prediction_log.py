@@ -19,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from airflow_mlops_provider.serving.json_text import encode
+
 Durability = Literal["process", "power"]
 
 _MAX_RECORDS = 10_000
@@ -74,15 +76,15 @@ class PredictionLog:
 
     def append(self, records: Sequence[Mapping[str, Any]]) -> int:
         """Write ``records`` as :meth:`write` does."""
-        return self.write([json.dumps(record, allow_nan=False) for record in records])
+        return self.write([encode(record) for record in records])
 
-    def write(self, lines: Sequence[str]) -> int:
+    def write(self, lines: Sequence[bytes]) -> int:
         """Write JSON objects, all or none, and return the ticket :meth:`durable` takes.
 
         Raises:
             OSError: the disk refused; nothing of ``lines`` stays in the segment.
         """
-        data = "".join(f"{line}\n" for line in lines).encode()
+        data = b"".join(line + b"\n" for line in lines)
         with self._changed:
             self._write(self._open_segment(), data)
             self._size += len(data)

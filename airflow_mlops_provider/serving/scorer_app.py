@@ -8,7 +8,6 @@ log. What cannot be worked on soon is refused, so that memory stays bounded.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ from airflow_mlops_provider import __version__
 from airflow_mlops_provider.exceptions import ParameterError
 from airflow_mlops_provider.serving.answers import Answer, Caller, Scorer
 from airflow_mlops_provider.serving.body import read_body
+from airflow_mlops_provider.serving.json_text import encode
 from airflow_mlops_provider.serving.protocol_v2 import Inference, metadata
 from airflow_mlops_provider.serving.scoring import Scored, ScoringError
 
@@ -188,4 +188,4 @@ def v2_routes(line: Line, headers: dict[str, str]) -> list[Route]:
 
 
 def _json(value: Any, headers: dict[str, str]) -> Response:
-    return Response(json.dumps(value), headers=headers, media_type="application/json")
+    return Response(encode(value), headers=headers, media_type="application/json")

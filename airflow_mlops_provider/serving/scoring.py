@@ -25,6 +25,7 @@ from mlflow.pyfunc.scoring_server import (
 )
 from mlflow.types import ParamSpec
 
+from airflow_mlops_provider.serving.json_text import decode
 from airflow_mlops_provider.serving.native import native_path
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def decoded(body: bytes) -> Any:
         ScoringError: it is not JSON.
     """
     try:
-        return json.loads(body)
+        return decode(body)
     except (ValueError, RecursionError) as error:
         raise invalid(f"Expected a JSON object, got {body[:80]!r} ({error}).") from error
 
