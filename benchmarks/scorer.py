@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ COLUMNS = 12
 GOALS = {1: 3.0, 100: 2.0}
 _ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 _READY_SECONDS = 120
+_SCORER = ("-m", "airflow_mlops_provider.serving.scorer")
 
 
 class Server:
@@ -128,11 +129,13 @@ def logged_model(folder: Path) -> tuple[str, str]:
 
 
 @contextmanager
-def scorer(folder: Path, tracking_uri: str, model_uri: str, *extra: str) -> Iterator[Server]:
-    """Run our scorer."""
-    command = [sys.executable, "-m", "airflow_mlops_provider.serving.scorer"]
+def scorer(
+    folder: Path, tracking_uri: str, model_uri: str, program: Sequence[str] = _SCORER
+) -> Iterator[Server]:
+    """Run our scorer, or another ``program`` with its arguments."""
+    command = [sys.executable, *program]
     command += ["--endpoint=e", "--deployment=d", f"--model-uri={model_uri}"]
-    command += [f"--tracking-uri={tracking_uri}", f"--folder={folder / 'serving'}", *extra]
+    command += [f"--tracking-uri={tracking_uri}", f"--folder={folder / 'serving'}"]
     (folder / "serving").mkdir(exist_ok=True)
     with _running(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -28,7 +28,7 @@ _KINDS: dict[str, np.dtype] = {
     **{f"FP{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
     "BYTES": np.dtype(object),
 }
-_COLUMN_KINDS: dict[str, np.dtype] = {
+_COLUMN_KINDS: dict[DataType, str] = {
     DataType.boolean: "BOOL",
     DataType.integer: "INT32",
     DataType.long: "INT64",

@@ -242,7 +242,7 @@ def _distinct(scratch: str, schema: pa.Schema) -> Iterator[pa.Table]:
         f"SELECT * FROM read_parquet({_text(scratch + '/*.parquet')}) "  # noqa: S608 - quoted
         f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1 ORDER BY {order}"
     )
-    config = {"memory_limit": _SORT_MEMORY, "temp_directory": scratch, "threads": 2}
+    config: dict[str, Any] = {"memory_limit": _SORT_MEMORY, "temp_directory": scratch, "threads": 2}
     with duckdb.connect(config=config) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         pending: list[pa.Table] = []

@@ -137,7 +137,10 @@ def as_text(rows):
 def test_plain_requests_do_not_reach_pyfunc(predictors, form, monkeypatch):
     native, _ = predictors
     row = [{"string": "red", "boolean": True}.get(t.name, 1) for t in native.native.types.values()]
-    row = [1.0 if t.name == "float" else v for t, v in zip(native.native.types.values(), row)]
+    row = [
+        1.0 if t.name == "float" else v
+        for t, v in zip(native.native.types.values(), row, strict=True)
+    ]
     monkeypatch.setattr(native, "_ask", None)
     names = [*native.native.types]
     split = {"columns": names, "data": [row] * 3}
