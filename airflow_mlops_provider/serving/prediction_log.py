@@ -24,6 +24,7 @@ from airflow_mlops_provider.serving.json_text import encode
 Durability = Literal["process", "power"]
 
 _MAX_RECORDS = 10_000
+_MAX_BYTES = 64 << 20
 _MAX_AGE_SECONDS = 60.0
 _GROUP_RECORDS = 100
 _GROUP_SECONDS = 0.05
@@ -90,7 +91,7 @@ class PredictionLog:
             self._size += len(data)
             self._records += len(lines)
             before, self._written = self._written, self._written + len(lines)
-            if self._records >= self._max_records:
+            if self._records >= self._max_records or self._size >= _MAX_BYTES:
                 self._close_segment()
             elif before == self._synced or self._written - self._synced >= _GROUP_RECORDS:
                 self._changed.notify_all()

@@ -114,7 +114,7 @@ def payloads(draw, types):
 
 
 @settings(
-    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 @pytest.mark.filterwarnings("ignore")
@@ -133,6 +133,7 @@ def as_text(rows):
     return json.dumps(rows, sort_keys=True)
 
 
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 @pytest.mark.parametrize("form", ["dataframe_split", "dataframe_records"])
 def test_plain_requests_do_not_reach_pyfunc(predictors, form, monkeypatch):
     native, _ = predictors
