@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from airflow_mlops_provider.serving.json_text import encode
 from airflow_mlops_provider.serving.options import DeploymentOptions
 from airflow_mlops_provider.serving.privacy import Privacy
 from airflow_mlops_provider.serving.router import SHADOW_SUFFIX
-from airflow_mlops_provider.serving.scoring import OUTPUT_VIOLATION, numeric_score
+from airflow_mlops_provider.serving.rows import numeric_score
+from airflow_mlops_provider.serving.scoring import (
+    FEATURES_DOWN,
+    OUTPUT_VIOLATION,
+)
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
@@ -21,8 +25,6 @@ if TYPE_CHECKING:
     from airflow_mlops_provider.serving.counters import Counters
     from airflow_mlops_provider.serving.prediction_log import PredictionLog
     from airflow_mlops_provider.serving.scoring import Predictor, Scored
-
-_encode = json.JSONEncoder(allow_nan=False).encode
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class Scorer:
     predictor: Predictor
     log: PredictionLog
     counters: Counters
-    options: DeploymentOptions = DeploymentOptions()
-    privacy: Privacy = Privacy()
+    options: DeploymentOptions = field(default_factory=DeploymentOptions)
+    privacy: Privacy = field(default_factory=Privacy)
 
     def answer(self, score: Callable[[], Scored], caller: Caller) -> Answer:
         """Predict one request and log it."""
@@ -81,7 +83,7 @@ class Scorer:
             return Answer(scored, latency_ms, None, error)
         return Answer(scored, latency_ms, ticket)
 
-    def _lines(self, scored: Scored, caller: Caller, latency_ms: float) -> list[str]:
+    def _lines(self, scored: Scored, caller: Caller, latency_ms: float) -> list[bytes]:
         shared = {
             "request_id": caller.request_id,
             "ts": datetime.now(UTC).isoformat(),
@@ -95,16 +97,21 @@ class Scorer:
             "attempt": caller.attempt,
             "shadow": caller.shadow,
         }
-        begun = _encode(shared)[:-1]
+        begun = encode(shared)[:-1] + b","
         outputs = scored.outputs or [None] * len(scored.rows)
+        rows = enumerate(zip(scored.rows, outputs, strict=True))
         return [
-            f'{begun}, "row": {row}, "inputs": {_encode(self.privacy.inputs(inputs))}, '
-            f'"outputs": {_encode(output)}}}'
-            for row, (inputs, output) in enumerate(zip(scored.rows, outputs, strict=True))
+            begun + encode({"row": i, "inputs": self.privacy.inputs(row), "outputs": output})[1:]
+            for i, (row, output) in rows
         ]
 
     def count(self, answer: Answer, caller: Caller, status: int) -> None:
-        """Count one request by what its sender was answered in the end."""
+        """Count one request by what its sender was answered in the end.
+
+        One that Feast could not complete says nothing of the model, so it is no evidence.
+        """
+        if answer.scored.error and answer.scored.error.error_class == FEATURES_DOWN:
+            return
         add, scored = self.counters.add, answer.scored
         if scored.error and scored.error.error_class == OUTPUT_VIOLATION:
             add("schema_violations")

@@ -108,7 +108,8 @@ def native_path(model: PyFuncModel, ask: Callable[[Any], Any]) -> Native | None:
     flavor = model.metadata.flavors.get("python_function", {})
     if not types or flavor.get("loader_module") != "mlflow.sklearn":
         return None
-    predict = getattr(model.get_raw_model(), flavor.get("predict_fn", "predict"))
+    estimator: Any = model.get_raw_model()  # type: ignore[no-untyped-call]
+    predict = getattr(estimator, flavor.get("predict_fn", "predict"))
     # an array has no names; that this makes no difference is what is proven
     warnings.filterwarnings("ignore", "X does not have valid feature names")
     rows = _probes(types, model.input_example)
@@ -157,7 +158,7 @@ def _split_columns(given: Any, data: Any, names: list[str]) -> list[Sequence[Any
         return None
     if set(map(type, data)) != {list} or set(map(len, data)) != {len(names)}:
         return None
-    columns = list(zip(*data, strict=True))
+    columns: list[Sequence[Any]] = list(zip(*data, strict=True))
     if given == names:
         return columns
     if set(map(type, given)) != {str} or len(given) != len(names) or set(given) != set(names):
@@ -167,9 +168,14 @@ def _split_columns(given: Any, data: Any, names: list[str]) -> list[Sequence[Any
 
 def _listed(array: np.ndarray) -> list[Any]:
     """Return an array as lists, of which what is not finite is None, as in the log."""
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        return list(np.where(np.isfinite(array), array, None).tolist())
-    return list(array.tolist())
+    listed: list[Any] = array.tolist()
+    if array.dtype.kind == "f":
+        for row, *column in np.argwhere(~np.isfinite(array)).tolist():
+            if column:
+                listed[row][column[0]] = None
+            else:
+                listed[row] = None
+    return listed
 
 
 def _frame(block: np.ndarray, names: list[str]) -> pd.DataFrame:
@@ -245,4 +251,6 @@ def same(one: Any, other: Any) -> bool:
         return bool(one == other)
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
-    return one.tolist() == other.tolist() if one.dtype.hasobject else one.tobytes() == other.tobytes()
+    if one.dtype.hasobject:
+        return bool(one.tolist() == other.tolist())
+    return bool(one.tobytes() == other.tobytes())

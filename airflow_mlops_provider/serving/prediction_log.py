@@ -2,7 +2,7 @@
 
 A segment is named ``{deployment}-{pid}-{seq}.open`` while its scorer writes it and ``.jsonl``
 once it is closed and will never change again. Lines go straight to the kernel, so a killed
-scorer loses nothing it answered; a group fsync follows within 100 records or 50 ms, and
+scorer loses nothing it answered; a group fsync follows within 100 requests or 50 ms, and
 ``durability="power"`` lets the reply wait for it.
 """
 
@@ -19,11 +19,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from airflow_mlops_provider.serving.json_text import encode
+
 Durability = Literal["process", "power"]
 
 _MAX_RECORDS = 10_000
+_MAX_BYTES = 64 << 20
 _MAX_AGE_SECONDS = 60.0
-_GROUP_RECORDS = 100
+_GROUP_WRITES = 100
 _GROUP_SECONDS = 0.05
 _IDLE_SECONDS = 1.0
 
@@ -62,7 +65,7 @@ class PredictionLog:
         self._path = folder
         self._size = self._records = 0
         self._opened = 0.0
-        self._written = self._synced = 0
+        self._written = self._synced = self._unsynced_writes = 0
         self._waiting: list[tuple[int, Future[None]]] = []
         # nobody waits for the fsync unless it is to survive a power cut: then at once, in groups
         # of what came during the one before
@@ -74,23 +77,26 @@ class PredictionLog:
 
     def append(self, records: Sequence[Mapping[str, Any]]) -> int:
         """Write ``records`` as :meth:`write` does."""
-        return self.write([json.dumps(record, allow_nan=False) for record in records])
+        return self.write([encode(record) for record in records])
 
-    def write(self, lines: Sequence[str]) -> int:
+    def write(self, lines: Sequence[bytes]) -> int:
         """Write JSON objects, all or none, and return the ticket :meth:`durable` takes.
 
         Raises:
             OSError: the disk refused; nothing of ``lines`` stays in the segment.
         """
-        data = "".join(f"{line}\n" for line in lines).encode()
+        data = b"".join(line + b"\n" for line in lines)
         with self._changed:
+            if not lines:
+                return self._written
             self._write(self._open_segment(), data)
             self._size += len(data)
             self._records += len(lines)
-            before, self._written = self._written, self._written + len(lines)
-            if self._records >= self._max_records:
+            self._written += len(lines)
+            self._unsynced_writes += 1
+            if self._records >= self._max_records or self._size >= _MAX_BYTES:
                 self._close_segment()
-            elif before == self._synced or self._written - self._synced >= _GROUP_RECORDS:
+            elif self._unsynced_writes in (1, _GROUP_WRITES):  # begin to wait, or end it
                 self._changed.notify_all()
             return self._written
 
@@ -114,11 +120,13 @@ class PredictionLog:
 
     def close(self) -> None:
         """Close the open segment and stop; a closed log refuses records."""
-        with self._changed:
-            self._close_segment()
-            self._closed = True
-            self._changed.notify_all()
-        self._flusher.join()
+        try:
+            self.rotate()
+        finally:
+            with self._changed:
+                self._closed = True
+                self._changed.notify_all()
+            self._flusher.join()
 
     def _open_segment(self) -> int:
         if self._closed:
@@ -154,6 +162,7 @@ class PredictionLog:
         if self._fd is None:
             return
         fd, self._fd = self._fd, None
+        self._unsynced_writes = 0
         try:
             os.fsync(fd)
         except OSError as error:
@@ -182,7 +191,7 @@ class PredictionLog:
                 )
                 if self._written > self._synced:
                     self._changed.wait_for(
-                        lambda: self._closed or self._written - self._synced >= _GROUP_RECORDS,
+                        lambda: self._closed or self._unsynced_writes >= _GROUP_WRITES,
                         self._group_seconds,
                     )
             try:
@@ -197,6 +206,7 @@ class PredictionLog:
             if self._fd is None or self._synced == self._written:
                 return
             fd, ticket = os.dup(self._fd), self._written
+            self._unsynced_writes = 0
         refused: OSError | None = None
         try:
             os.fsync(fd)

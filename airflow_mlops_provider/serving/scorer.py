@@ -86,9 +86,17 @@ def _scorer(given: argparse.Namespace, options: DeploymentOptions) -> Scorer:
     folder = Path(given.folder)
     model = load_model(given.model_uri, given.tracking_uri)
     predictor = Predictor(model, native=options.native)
+    schema = predictor.inputs
+    names = schema.input_names() if schema is not None and schema.has_input_names() else None
+    if options.feature_repo:
+        from airflow_mlops_provider.serving.online import online_features
+
+        predictor.online = online_features(
+            options.feature_repo, options.feature_service, given.model_uri, folder.parent, names
+        )
     privacy = Privacy.of(options.log_drop_columns, options.log_hash_columns, folder)
-    if predictor.inputs is not None and predictor.inputs.has_input_names():
-        privacy.require_known(predictor.inputs.input_names())
+    if names:
+        privacy.require_known([*names, *(predictor.online.given if predictor.online else ())])
     warm_up(predictor, given.model_uri)
     return Scorer(
         endpoint=given.endpoint,
@@ -120,7 +128,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--folder", required=True, help="the host's folder in the workspace")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--options", default="{}", help="the deployment's options as JSON")
-    parser.add_argument("--worker", type=int, default=0, help="which of the deployment's processes this is")
+    parser.add_argument(
+        "--worker", type=int, default=0, help="which of the deployment's processes this is"
+    )
     return parser.parse_args(arguments)
 
 

@@ -6,10 +6,8 @@ no error rate can see a bad model. Here a 4xx is the client's doing and a 5xx th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,14 +23,19 @@ from mlflow.pyfunc.scoring_server import (
 )
 from mlflow.types import ParamSpec
 
+from airflow_mlops_provider.serving.json_text import decode
 from airflow_mlops_provider.serving.native import native_path
+from airflow_mlops_provider.serving.rows import output_rows, to_rows
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
 
+    from airflow_mlops_provider.serving.online import OnlineFeatures
+
 T = TypeVar("T")
 INVALID_INPUT = "InvalidInput"
 OUTPUT_VIOLATION = "OutputSchemaViolation"
+FEATURES_DOWN = "FeatureStoreUnavailable"
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
@@ -80,12 +83,15 @@ class Predictor:
         native: Ask its estimator without pyfunc, if both prove to agree.
     """
 
+    online: OnlineFeatures | None = None
+    """Completes requests that hold the keys of entities only."""
+
     def __init__(self, model: PyFuncModel, *, native: bool = False) -> None:
         self.model = model
         signature = model.metadata.signature
-        self.inputs = getattr(signature, "inputs", None)
-        self.outputs = getattr(signature, "outputs", None)
-        self.params = getattr(signature, "params", None)
+        self.inputs: Any = getattr(signature, "inputs", None)
+        self.outputs: Any = getattr(signature, "outputs", None)
+        self.params: Any = getattr(signature, "params", None)
         self.native = native_path(model, self._by_pyfunc) if native else None
 
     def score(self, content_type: str, body: bytes) -> Scored:
@@ -98,12 +104,26 @@ class Predictor:
 
     def answer(self, payload: Any) -> Scored:
         """Predict the rows of a decoded request, or of a frame."""
+        asked: list[dict[str, Any]] | None = None
+        try:
+            asked = self.online.asked(payload) if self.online else None
+            if self.online is None or asked is None:
+                return self._answer(payload)
+            scored = self._answer(self.online.complete(asked))
+        except ScoringError as error:
+            return Scored(asked or [{}], None, error)
+        pairs = zip(asked, scored.rows, strict=True)
+        rows = [{**given, **completed} for given, completed in pairs]
+        return Scored(rows, scored.outputs, scored.error)
+
+    def _answer(self, payload: Any) -> Scored:
         rows: list[dict[str, Any]] = []
         try:
-            plain = self.native.read(payload) if self.native else None
-            if self.native and plain:
+            native = self.native
+            plain = native.read(payload) if native else None
+            if native and plain:
                 rows = plain.rows
-                raw = _blaming_model(lambda: self.native.predict(plain.data))
+                raw = _blaming_model(lambda: native.predict(plain.data))
             else:
                 data, params = self._parsed(payload)
                 rows = _blaming_client(lambda: to_rows(data))
@@ -123,10 +143,12 @@ class Predictor:
     def _ask(self, data: Any, params: dict[str, Any] | None) -> Any:
         return self.model.predict(data, params=params) if params else self.model.predict(data)
 
-    def _table(self, mime: str, body: bytes) -> pd.DataFrame:
+    def _table(self, mime: str, body: bytes) -> Any:
         if mime == PARQUET:
-            return _blaming_client(lambda: parse_parquet_input(BytesIO(body)))
-        schema = None if self.inputs is None or self.inputs.is_tensor_spec() else self.inputs
+            parse: Any = parse_parquet_input  # it has no types
+            return _blaming_client(lambda: parse(BytesIO(body)))
+        columns = self.inputs is not None and not self.inputs.is_tensor_spec()
+        schema: Any = self.inputs if columns else None
         return _blaming_client(lambda: parse_csv_input(StringIO(body.decode()), schema))
 
     def _parsed(self, payload: Any) -> tuple[Any, dict[str, Any] | None]:
@@ -167,7 +189,7 @@ class Predictor:
         try:
             if self.outputs is not None and not _is_array_of(raw, self.outputs):
                 validate_schema(raw, self.outputs)
-            outputs = _output_rows(raw)
+            outputs = output_rows(raw)
         except (MlflowException, TypeError, ValueError) as error:
             raise _violation(f"The model's output does not fit its signature: {error}") from error
         if len(outputs) != n_rows:
@@ -198,54 +220,9 @@ def decoded(body: bytes) -> Any:
         ScoringError: it is not JSON.
     """
     try:
-        return json.loads(body)
+        return decode(body)
     except (ValueError, RecursionError) as error:
         raise invalid(f"Expected a JSON object, got {body[:80]!r} ({error}).") from error
-
-
-def numeric_score(output: Any) -> float | None:
-    """Return an output as one number, as monitoring reads it from the log: of several, the last."""
-    if isinstance(output, dict):
-        output = list(output.values())
-    if isinstance(output, list):
-        return numeric_score(output[-1]) if output else None
-    return float(output) if isinstance(output, (int, float)) else None
-
-
-def to_rows(data: Any) -> list[dict[str, Any]]:
-    """Return a model's input as one dict of JSON values per row; unnamed columns by number."""
-    if isinstance(data, dict):
-        values = [np.asarray(value) for value in data.values()]
-        if values and not any(value.ndim for value in values):  # a single row, unwrapped
-            return [{str(name): to_json(value) for name, value in zip(data, values, strict=True)}]
-        data = pd.DataFrame({name: list(each) for name, each in zip(data, values, strict=True)})
-    if not isinstance(data, pd.DataFrame):
-        data = pd.DataFrame(list(np.asarray(data)))
-    names = [str(name) for name in data.columns]
-    columns = [data[name].tolist() for name in data.columns]
-    return [
-        {name: to_json(value) for name, value in zip(names, row, strict=True)}
-        for row in zip(*columns, strict=True)
-    ]
-
-
-def to_json(value: Any) -> Any:
-    """Return ``value`` as JSON can hold it; whatever is missing or not finite is null."""
-    if isinstance(value, np.ndarray):
-        return to_json(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [to_json(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if value is pd.NaT or value is pd.NA:
-        return None
-    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def _is_array_of(raw: Any, schema: Any) -> bool:
@@ -255,24 +232,6 @@ def _is_array_of(raw: Any, schema: Any) -> bool:
     spec = schema.inputs[0]
     fits = len(raw.shape) == len(spec.shape) and raw.dtype == spec.type
     return fits and all(want in (-1, got) for want, got in zip(spec.shape, raw.shape, strict=True))
-
-
-def _output_rows(raw: Any) -> list[Any]:
-    """Return an output as a JSON value per row.
-
-    Raises:
-        TypeError: it has no rows, or values that JSON cannot hold.
-        ValueError: a number is not finite.
-    """
-    if isinstance(raw, pd.DataFrame):
-        raw = raw.to_dict("records")
-    elif isinstance(raw, np.ndarray) and raw.dtype.kind in "fiub" and raw.ndim:
-        if raw.dtype.kind == "f" and not np.isfinite(raw).all():
-            raise ValueError("Expected finite numbers, got NaN or infinity.")
-        return list(raw.tolist())
-    elif isinstance(raw, (np.ndarray, pd.Series)):
-        raw = raw.tolist()
-    return list(json.loads(json.dumps(raw, default=to_json, allow_nan=False)))
 
 
 def _blaming_model(call: Callable[[], T]) -> T:

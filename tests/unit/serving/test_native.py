@@ -114,7 +114,7 @@ def payloads(draw, types):
 
 
 @settings(
-    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 @pytest.mark.filterwarnings("ignore")
@@ -133,11 +133,15 @@ def as_text(rows):
     return json.dumps(rows, sort_keys=True)
 
 
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 @pytest.mark.parametrize("form", ["dataframe_split", "dataframe_records"])
 def test_plain_requests_do_not_reach_pyfunc(predictors, form, monkeypatch):
     native, _ = predictors
     row = [{"string": "red", "boolean": True}.get(t.name, 1) for t in native.native.types.values()]
-    row = [1.0 if t.name == "float" else v for t, v in zip(native.native.types.values(), row)]
+    row = [
+        1.0 if t.name == "float" else v
+        for t, v in zip(native.native.types.values(), row, strict=True)
+    ]
     monkeypatch.setattr(native, "_ask", None)
     names = [*native.native.types]
     split = {"columns": names, "data": [row] * 3}

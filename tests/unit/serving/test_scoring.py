@@ -9,12 +9,8 @@ import pytest
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
-from airflow_mlops_provider.serving.scoring import (
-    INVALID_INPUT,
-    OUTPUT_VIOLATION,
-    Predictor,
-    to_rows,
-)
+from airflow_mlops_provider.serving.rows import to_rows
+from airflow_mlops_provider.serving.scoring import INVALID_INPUT, OUTPUT_VIOLATION, Predictor
 
 INPUTS = Schema([ColSpec("double", "x"), ColSpec("string", "s")])
 NUMBERS = Schema([TensorSpec(np.dtype("float64"), (-1,))])
