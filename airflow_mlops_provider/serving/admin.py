@@ -134,12 +134,27 @@ def build_app(host: ServingHost, token: str, *, public_metrics: bool = False) ->
         ("POST", f"{one}/logs/rotate", api.rotate_logs),
         ("GET", f"{one}/status", api.status),
     ]
+    shown = _metrics(host)
+    return Starlette(
+        routes=[
+            *(Route(path, _guarded(call, token), methods=[verb]) for verb, path, call in table),
+            Route("/metrics", shown if public_metrics else _behind(token, shown)),
+            *_description(table),
+        ]
+    )
+
+
+def _metrics(host: ServingHost) -> Answer:
+    async def show_metrics(request: Request) -> Response:
+        return Response(await metrics.exposition(host), media_type=metrics.CONTENT_TYPE)
+
+    return show_metrics
+
+
+def _description(table: list[tuple[str, str, Handler]]) -> list[Route]:
     described = openapi.document(
         (verb, path, call.__name__, call.__doc__) for verb, path, call in table
     )
-
-    async def show_metrics(request: Request) -> Response:
-        return Response(await metrics.exposition(host), media_type=metrics.CONTENT_TYPE)
 
     async def show_openapi(request: Request) -> Response:
         return JSONResponse(described)
@@ -147,15 +162,7 @@ def build_app(host: ServingHost, token: str, *, public_metrics: bool = False) ->
     async def show_docs(request: Request) -> Response:
         return HTMLResponse(openapi.page(described))
 
-    shown = show_metrics if public_metrics else _behind(token, show_metrics)
-    return Starlette(
-        routes=[
-            *(Route(path, _guarded(call, token), methods=[verb]) for verb, path, call in table),
-            Route("/metrics", shown),
-            Route("/openapi.json", show_openapi),
-            Route("/docs", show_docs),
-        ]
-    )
+    return [Route("/openapi.json", show_openapi), Route("/docs", show_docs)]
 
 
 def _guarded(call: Handler, token: str) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
@@ -14,6 +15,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
+
+from airflow_mlops_provider.exceptions import ParameterError
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.serving.host import ServingHost
@@ -37,8 +40,9 @@ async def exposition(host: ServingHost) -> bytes:
     """Return the metrics of all endpoints and deployments."""
     counters: dict[Key, dict[str, Any]] = {}
     for endpoint in list(host.endpoints):
-        for name, found in (await host.observe(endpoint)).items():
-            counters[endpoint, name] = found
+        with suppress(ParameterError):  # it has just been deleted
+            for name, found in (await host.observe(endpoint)).items():
+                counters[endpoint, name] = found
     registry = CollectorRegistry()
     registry.register(_Snapshot(host, counters))
     return generate_latest(registry)
