@@ -1,7 +1,7 @@
 """What the router adds to a request, and whether a request fails while weights move.
 
 Latency is that of one caller on one kept connection, asking router and scorer in turns. Then
-weights go 0 -> 5 -> 25 -> 50 -> 100 -> 0 under load of four callers, and last a split of 30 to 70
+weights go 0 -> 5 -> 25 -> 50 -> 100 -> 0 under load of four callers, and last a split of 10 to 90
 is counted. Nothing is sent anywhere but to 127.0.0.1.
 """
 
@@ -27,7 +27,7 @@ from benchmarks import Measure
 
 WEIGHTS = (0, 5, 25, 50, 100, 0)
 ADDED_MS = 1.0
-SHARE = 30
+SHARE = 10
 SHARE_POINTS = 1.0
 _CALLERS = 4
 _BODY = json.dumps({"dataframe_split": {"columns": ["x", "y"], "data": [[0.5, 0.2]]}})
@@ -46,7 +46,7 @@ def run(quick: bool) -> list[Measure]:
             routed, direct = _latencies(client, n_latency)
             failed, sent = _moved(client, n_moved)
             share = _split(client, n_split)
-    # Of so few requests the luck of the draw is more than a point.
+    # Of so few requests the luck of the draw alone is more than a point.
     allowed = 4 * (SHARE * (100 - SHARE) / n_split) ** 0.5 if quick else SHARE_POINTS
     good = abs(share - SHARE) <= allowed
     return [

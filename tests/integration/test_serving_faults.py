@@ -26,6 +26,7 @@ import pytest
 from airflow_mlops_provider.exceptions import ParameterError
 from airflow_mlops_provider.serving.client import ServingClient
 from airflow_mlops_provider.serving.prediction_log import read_segments
+from airflow_mlops_provider.stack.service import free_ports
 from tests.serving_hosts import (
     ROW,
     Host,
@@ -389,6 +390,25 @@ def test_children_of_a_host_that_nobody_follows_end(models, tmp_path):
         until(lambda: not any(map(alive, left)), 30)
     finally:
         host.close()
+
+
+def test_router_that_listens_elsewhere_than_asked_is_not_adopted(models, tmp_path):
+    first = Host(tmp_path, models["tracking_uri"])
+    (port,) = free_ports(1)
+    try:
+        (left,) = first.router_pids()
+        first.stop(signal.SIGKILL)
+        second = Host(tmp_path, models["tracking_uri"], "--port", str(port))
+        try:
+            (router,) = second.router_pids()
+            assert router != left
+            assert len(keepers(second)) == 1
+            unknown = httpx.post(f"http://127.0.0.1:{port}/endpoints/e/invocations", json=ROW)
+            assert unknown.status_code == 404
+        finally:
+            second.close()
+    finally:
+        first.close()
 
 
 def test_state_that_was_edited_into_nonsense_is_named(models, tmp_path):
