@@ -26,7 +26,8 @@ class DeployModelOperator(MlopsOperator):
         keep: How many of the newest versions stay deployed even without traffic.
         ready_timeout_seconds: How long loading the model may take, making its environment included.
         options: How it is served: ``workers``, ``memory_mb``, ``environment``, ``durability`` and
-            what else ``serving/options.py`` names. A version keeps its options for life.
+            what else ``serving/options.py`` names. A version keeps its options for life; None
+            leaves a version that is served already as it is.
         serving_conn_id: Connection of the serving host.
     """
 

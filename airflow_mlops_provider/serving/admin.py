@@ -24,7 +24,6 @@ from airflow_mlops_provider.serving import metrics, openapi
 from airflow_mlops_provider.serving.body import read_body
 from airflow_mlops_provider.serving.host import CAPABILITIES, ServingHost
 from airflow_mlops_provider.serving.options import DeploymentOptions
-from airflow_mlops_provider.serving.state import Deployment
 
 _STATUS: dict[type[MlopsError], int] = {
     ParameterError: 400,
@@ -66,10 +65,12 @@ class AdminApi:
     async def create_deployment(self, request: Request) -> Any:
         """Serve a model: ``name``, ``model_uri``, ``timeout``, ``options``."""
         body = await _json(request)
-        name, timeout = body["name"], float(body["timeout"])
-        options = DeploymentOptions.of(body.get("options"))
-        wanted = Deployment(model_uri=str(body["model_uri"]), options=options)
-        ref = await self.host.create_deployment(_endpoint(request), name, wanted, timeout)
+        name, model_uri, timeout = body["name"], str(body["model_uri"]), float(body["timeout"])
+        given = body.get("options")
+        options = None if given is None else DeploymentOptions.of(given)
+        ref = await self.host.create_deployment(
+            _endpoint(request), name, model_uri, timeout, options
+        )
         return ref.to_xcom()
 
     async def delete_deployment(self, request: Request) -> Any:

@@ -104,7 +104,8 @@ class ServingClient:
             name: Name of the deployment.
             model_uri: Model in the registry of the host.
             timeout: Seconds until the model has to answer, making its environment included.
-            options: How it is served; see ``serving/options.py``.
+            options: How it is served; see ``serving/options.py``. None leaves a deployment that
+                exists as it is, and is the defaults for a new one.
 
         Raises:
             ModelError: the model cannot be loaded; nothing is left behind.

@@ -104,7 +104,7 @@ class MlopsLocalClient(BaseDeploymentClient):
         timeout = float(options.pop("timeout", 180))
         self._client.create_endpoint(wanted)
         ref = self._client.create_deployment(
-            wanted, name, model_uri, timeout=timeout, options=options
+            wanted, name, model_uri, timeout=timeout, options=options or None
         )
         return {**_deployment(ref, name), "flavor": flavor or "python_function"}
 

@@ -28,10 +28,12 @@ from airflow_mlops_provider.serving.envoy import Envoy
 from airflow_mlops_provider.serving.observer import Observer
 from airflow_mlops_provider.serving.orphans import Orphans
 from airflow_mlops_provider.serving.scorers import Scorers
-from airflow_mlops_provider.serving.state import Deployment, EndpointState
+from airflow_mlops_provider.serving.state import EndpointState
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.records import EndpointRef
+    from airflow_mlops_provider.serving.options import DeploymentOptions
+    from airflow_mlops_provider.serving.state import Deployment
     from airflow_mlops_provider.serving.workers import Key
 
 CAPABILITIES = frozenset({"traffic", "mirror", "sticky", "shield", "observe", "lease"})
@@ -143,9 +145,17 @@ class ServingHost:
             await self._scorers.release((endpoint, name))
 
     async def create_deployment(
-        self, endpoint: str, name: str, wanted: Deployment, timeout: float
+        self,
+        endpoint: str,
+        name: str,
+        model_uri: str,
+        timeout: float,
+        options: DeploymentOptions | None = None,
     ) -> EndpointRef:
         """Serve a model without traffic; return once its scorers answer.
+
+        Without ``options`` a deployment that exists is left as it is, and a new one has the
+        defaults.
 
         Raises:
             ModelError: the model cannot be loaded or does not answer; nothing is left behind.
@@ -154,6 +164,7 @@ class ServingHost:
         key = (endpoint, name)
         async with self._scorers.lock(key):
             before = states.find(self.endpoints, endpoint)
+            wanted = states.wanted_deployment(before, name, model_uri, options)
             if states.with_deployment(before, name, wanted) is not before:
                 await self._scorers.retire(key)  # scorers and counters that an earlier one left
                 await self._scorers.start(key, wanted, timeout)

@@ -128,6 +128,15 @@ def find(endpoints: Mapping[str, EndpointState], endpoint: str) -> EndpointState
     return endpoints[endpoint]
 
 
+def wanted_deployment(
+    state: EndpointState, name: str, model_uri: str, options: DeploymentOptions | None
+) -> Deployment:
+    """Return what is to be served; without ``options`` an existing deployment keeps its own."""
+    existing = state.deployments.get(name)
+    kept = existing.options if existing else DeploymentOptions()
+    return Deployment(model_uri=model_uri, options=kept if options is None else options)
+
+
 def with_deployment(state: EndpointState, name: str, wanted: Deployment) -> EndpointState:
     """Add a deployment without traffic; the same again changes nothing.
 

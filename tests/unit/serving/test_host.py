@@ -8,7 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_mlops_provider.exceptions import ModelError, ServingUnavailableError
+from airflow_mlops_provider.exceptions import (
+    ModelError,
+    RegistryConflictError,
+    ServingUnavailableError,
+)
 from airflow_mlops_provider.serving import host as module
 from airflow_mlops_provider.serving import slots
 from airflow_mlops_provider.serving import state as states
@@ -18,7 +22,7 @@ from airflow_mlops_provider.serving.processes import Born
 from airflow_mlops_provider.serving.state import Deployment, EndpointState
 from airflow_mlops_provider.serving.workers import Worker
 
-V1, V2, V3 = (Deployment(model_uri=f"models:/m/{number}") for number in (1, 2, 3))
+V1, V2 = Deployment(model_uri="models:/m/1"), Deployment(model_uri="models:/m/2")
 STATE = EndpointState(deployments={"v1": V1, "v2": V2}, traffic={"v1": 100})
 KEY = ("e", "v2")
 
@@ -297,6 +301,18 @@ async def test_each_worker_is_brought_back_alone(folder, monkeypatch):
         assert found[1].number == second.number
 
 
+async def test_options_are_kept_by_who_names_none(host):
+    two = DeploymentOptions.of({"workers": 2})
+    await host.create_deployment("e", "v3", "models:/m/3", 1, two)
+    before = host.endpoints
+    await host.create_deployment("e", "v3", "models:/m/3", 1)
+    assert host.endpoints == before
+    with pytest.raises(RegistryConflictError, match="workers=2"):
+        await host.create_deployment("e", "v3", "models:/m/3", 1, DeploymentOptions())
+    with pytest.raises(RegistryConflictError, match="models:/m/9"):
+        await host.create_deployment("e", "v3", "models:/m/9", 1)
+
+
 async def test_limit_that_a_scorer_exceeds_at_once_is_refused(host):
     launch = host._scorers._launcher.start
 
@@ -306,9 +322,9 @@ async def test_limit_that_a_scorer_exceeds_at_once_is_refused(host):
         return worker
 
     host._scorers._launcher.start = heavy
-    small = replace(V3, options=DeploymentOptions.of({"memory_mb": 100}))
+    small = DeploymentOptions.of({"memory_mb": 100})
     with pytest.raises(ModelError, match=r"holds 300 MB .*memory_mb=100"):
-        await host.create_deployment("e", "v3", small, 1)
+        await host.create_deployment("e", "v3", "models:/m/3", 1, small)
     assert len(alive(host)) == 2
 
 
@@ -321,9 +337,9 @@ async def test_one_worker_that_cannot_be_started_leaves_none(host):
         return await launch(key, deployment, number, timeout)
 
     host._scorers._launcher.start = only_first
-    two = replace(V3, options=DeploymentOptions.of({"workers": 2}))
+    two = DeploymentOptions.of({"workers": 2})
     with pytest.raises(ModelError):
-        await host.create_deployment("e", "v3", two, 1)
+        await host.create_deployment("e", "v3", "models:/m/3", 1, two)
     assert "v3" not in host.endpoints["e"].deployments
     assert len(alive(host)) == 2
 
@@ -332,7 +348,7 @@ async def test_deployment_made_again_while_its_old_scorer_drains_keeps_the_new_o
     host.draining.clear()
     deleting = asyncio.create_task(host.delete_deployment("e", "v2"))
     await until(lambda: "v2" not in host.endpoints["e"].deployments)
-    creating = asyncio.create_task(host.create_deployment("e", "v2", V3, 1))
+    creating = asyncio.create_task(host.create_deployment("e", "v2", "models:/m/3", 1))
     await asyncio.sleep(0.05)
     host.draining.set()
     await asyncio.gather(deleting, creating)
