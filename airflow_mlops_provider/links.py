@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseOperatorLink
 
-from airflow_mlops_provider.steps.metadata import mlflow_run_url as mlflow_run_url
-
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
@@ -80,8 +78,3 @@ class ModelCardLink(_PushedLink):
 
     name = "Model card"
     xcom_key = "model_card_url"
-
-
-def artifact_url(run_url: str, path: str) -> str:
-    """Return the page of a run's artifact."""
-    return f"{run_url}/artifacts/{path}"

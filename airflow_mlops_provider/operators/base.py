@@ -12,18 +12,14 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 from airflow_mlops_provider.exceptions import PermanentError
 from airflow_mlops_provider.hooks.mlflow import MlflowHook
 from airflow_mlops_provider.hooks.settings import workspace_uri
-from airflow_mlops_provider.links import (
-    MLFLOW_RUN_KEY,
-    MlflowRunLink,
-    artifact_url,
-    mlflow_run_url,
-)
+from airflow_mlops_provider.links import MLFLOW_RUN_KEY, MlflowRunLink
 from airflow_mlops_provider.operators.provenance import (
     pipeline_tags,
     task_facts,
     task_parameters,
     task_tags,
 )
+from airflow_mlops_provider.steps.metadata import artifact_url, mlflow_run_url
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage

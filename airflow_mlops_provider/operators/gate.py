@@ -148,18 +148,14 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
             data_evidence,
         )
 
-        data = [ValidationReport.from_xcom(report) for report in _listed(self.data)]
-        behaviour = [BehaviourReport.from_xcom(report) for report in _listed(self.behaviour)]
-        artifact = [ArtifactCheck.from_xcom(check) for check in _listed(self.artifact)]
+        data = ValidationReport.several_from_xcom(self.data)
+        behaviour = BehaviourReport.several_from_xcom(self.behaviour)
+        artifact = ArtifactCheck.several_from_xcom(self.artifact)
         return [
             *map(data_evidence, data),
             *map(artifact_evidence, artifact),
             *(reason for report in behaviour for reason in behaviour_evidence(report)),
         ]
-
-
-def _listed(reports: Any) -> Sequence[Any]:
-    return [reports] if isinstance(reports, Mapping) else reports or ()
 
 
 def _judged(champion: Any) -> EvaluationReport | UnusableModel | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -116,7 +116,6 @@ class RegisterModelOperator(MlopsOperator):
 
     def _told(self) -> dict[str, Any]:
         """Return what the card is told, read before anything is registered."""
-        listed = [self.behaviour] if isinstance(self.behaviour, Mapping) else self.behaviour or ()
         known = {
             "Drift profile": self.profile_uri,
             "Suite": self.suite_uri,
@@ -126,7 +125,7 @@ class RegisterModelOperator(MlopsOperator):
             "intended_use": self.intended_use,
             "owner": None if self.owner == _NOBODY else self.owner,
             "evaluation": EvaluationReport.from_xcom(self.evaluation) if self.evaluation else None,
-            "behaviour": [BehaviourReport.from_xcom(each) for each in listed],
+            "behaviour": BehaviourReport.several_from_xcom(self.behaviour),
             "verdict": GateVerdict.from_xcom(self.verdict) if self.verdict else None,
             "monitored_by": {label: uri for label, uri in known.items() if uri},
         }

@@ -13,6 +13,8 @@ from airflow_mlops_provider.records import SearchSpec
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlops_provider.steps.track import TaskRun
+
 PROGRESS_KEY = "tuning"
 """Where the task state store of a searching task says how far it is."""
 _PROGRESS_SECONDS = 2.0
@@ -103,16 +105,7 @@ class TuneModelOperator(TrainModelOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Tune, train with the best parameters, and log both."""
         with self.tracked_run(context) as run:
-            model = self.run_step(
-                "tune.tune_model",
-                self.training_spec(),
-                self.search_spec(),
-                run=run,
-                factory=self.factory,
-                workspace=self.workspace_uri,
-                storage=self.storage_url,
-                progress=self.progress(context),
-            )
+            model = self.search("tune.tune_model", run, context)
             run.log_record(model)
         return self.handed_over(model)
 
@@ -122,6 +115,20 @@ class TuneModelOperator(TrainModelOperator):
 
         stop_workers()
         super().on_kill()
+
+    def search(self, step: str, run: TaskRun, context: Context, **given: Any) -> Any:
+        """Run ``step`` on what is trained and how it is searched."""
+        return self.run_step(
+            step,
+            self.training_spec(),
+            self.search_spec(),
+            run=run,
+            factory=self.factory,
+            workspace=self.workspace_uri,
+            storage=self.storage_url,
+            progress=self.progress(context),
+            **given,
+        )
 
     def search_spec(self) -> SearchSpec:
         """Return how to search, known once the task runs."""
@@ -185,17 +192,7 @@ class RunTrialsOperator(TuneModelOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Run trials until the study holds enough, and log each."""
         with self.tracked_run(context) as run:
-            study = self.run_step(
-                "tune.run_trials",
-                self.training_spec(),
-                self.search_spec(),
-                run=run,
-                factory=self.factory,
-                workspace=self.workspace_uri,
-                storage=self.storage_url,
-                worker=int(self.worker),
-                progress=self.progress(context),
-            )
+            study = self.search("tune.run_trials", run, context, worker=int(self.worker))
             run.log_record(study)
         self.log.info("Ran %d of %d trials of study %s", study.ran, study.finished, study.name)
         payload: dict[str, Any] = study.to_xcom()

@@ -51,6 +51,13 @@ class Record:
             )
             raise RecordError(f"Not a valid {cls.__name__}: {wrong}.") from error
 
+    @classmethod
+    def several_from_xcom(cls, payloads: object) -> list[Self]:
+        """Rebuild what one task returned, or each of a list of tasks; None is none."""
+        one = isinstance(payloads, Mapping | cls)
+        listed: Any = [payloads] if one else payloads or ()
+        return [cls.from_xcom(payload) for payload in listed]
+
 
 @cache
 def _adapter(cls: type) -> TypeAdapter[Any]:

@@ -18,12 +18,6 @@ ELECTED = "mlops.elected"
 _PAGE = 1000
 
 
-def find_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> Run | None:
-    """Return the newest run of ``experiment`` that carries all ``tags``."""
-    runs = client.search_runs([experiment], _query(tags), max_results=1)
-    return runs[0] if runs else None
-
-
 def find_runs(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> list[Run]:
     """Return all runs of ``experiment`` that carry all ``tags``, the newest first."""
     return list(_search(client, experiment, _query(tags)))

@@ -78,6 +78,11 @@ def mlflow_run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str | 
     return f"{tracking_uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
+def artifact_url(run_url: str, path: str) -> str:
+    """Return the page of a run's artifact."""
+    return f"{run_url}/artifacts/{path}"
+
+
 def as_json(value: Any) -> str:
     """Return JSON of any value; what JSON does not know is told as text."""
     return json.dumps(value, default=str)

@@ -17,6 +17,7 @@ from airflow_mlops_provider.steps.metadata import (
     RUN_ID,
     TASK_ID,
     URL,
+    artifact_url,
     mlflow_run_url,
 )
 from airflow_mlops_provider.steps.model_card import Origin
@@ -66,7 +67,7 @@ def keep_card(run: TaskRun, card: ModelCard) -> None:
     run.client.log_text(run.run_id, as_markdown(card), TEXT)
     run.log_page(as_page(card), PAGE)
     url = mlflow_run_url(run.client.tracking_uri, run.experiment_id, run.run_id)
-    text = as_description(card, url and f"{url}/artifacts/{PAGE}")
+    text = as_description(card, url and artifact_url(url, PAGE))
     run.client.update_model_version(card.version.name, card.version.version, text)
 
 

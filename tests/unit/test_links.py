@@ -1,5 +1,3 @@
-import pytest
-
 from airflow_mlops_provider.links import (
     MLFLOW_RUN_KEY,
     BehaviourLink,
@@ -10,27 +8,7 @@ from airflow_mlops_provider.links import (
     MlflowRunLink,
     ModelCardLink,
     NotebookLink,
-    artifact_url,
-    mlflow_run_url,
 )
-
-
-@pytest.mark.parametrize(
-    ("tracking_uri", "expected"),
-    [
-        ("http://127.0.0.1:5000", "http://127.0.0.1:5000/#/experiments/3/runs/abc"),
-        ("https://mlflow.example.com/", "https://mlflow.example.com/#/experiments/3/runs/abc"),
-        ("sqlite:////tmp/mlflow.db", None),
-    ],
-)
-def test_the_page_of_a_run(tracking_uri, expected):
-    assert mlflow_run_url(tracking_uri, "3", "abc") == expected
-
-
-def test_the_page_of_an_artifact():
-    run = mlflow_run_url("http://127.0.0.1:5000", "3", "abc")
-    expected = "http://127.0.0.1:5000/#/experiments/3/runs/abc/artifacts/data_docs.html"
-    assert artifact_url(run, "data_docs.html") == expected
 
 
 def test_each_button_has_a_name_and_a_place_of_its_own():

@@ -30,6 +30,17 @@ def test_a_record_passes_through_itself():
     assert DatasetRef.from_xcom(DATASET) is DATASET
 
 
+@pytest.mark.parametrize("one", [DATASET, DATASET.to_xcom()])
+def test_one_record_may_stand_for_a_list_of_them(one):
+    assert DatasetRef.several_from_xcom(one) == DatasetRef.several_from_xcom([one]) == [DATASET]
+    assert DatasetRef.several_from_xcom([one, one]) == [DATASET, DATASET]
+
+
+@pytest.mark.parametrize("none", [None, [], ()])
+def test_no_records_are_an_empty_list(none):
+    assert DatasetRef.several_from_xcom(none) == []
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

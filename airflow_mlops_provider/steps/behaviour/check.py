@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from airflow_mlops_provider.steps.behaviour.plans import Subject, run
 from airflow_mlops_provider.steps.behaviour.sampling import sample
 from airflow_mlops_provider.steps.behaviour.suite import load_suite
 from airflow_mlops_provider.steps.evaluate import load_model, signature_names
-from airflow_mlops_provider.workspace import join, store_by_content, write_bytes
+from airflow_mlops_provider.workspace import join, store_by_content, write_json
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.steps.behaviour.engine import Findings
@@ -166,8 +165,6 @@ def _stored(
     uri, _ = store_by_content(
         join(workspace, "reports", "behaviour"),
         ".json",
-        lambda temporary: write_bytes(
-            temporary, json.dumps(whole, allow_nan=False, indent=1, sort_keys=True).encode()
-        ),
+        lambda temporary: write_json(temporary, whole),
     )
     return replace(report, report_uri=uri)

@@ -113,7 +113,7 @@ def _typed(model: Any, inputs: pd.DataFrame) -> pd.DataFrame:
     kinds = dict(zip(schema.input_names(), schema.input_types(), strict=True))
     whole = inputs.select_dtypes(include=["integer", "bool"]).columns
     floats = [name for name in whole if kinds[name] in (DataType.double, DataType.float)]
-    return inputs.astype(dict.fromkeys(floats, float))
+    return inputs.astype(dict.fromkeys(floats, float)) if floats else inputs
 
 
 def signature_names(model: Any, name: str = "the model") -> list[str]:

@@ -16,7 +16,7 @@ from airflow_mlops_provider.steps.evaluate.answers import load_model, predict_an
 if TYPE_CHECKING:
     import pandas as pd
 
-_WARM_UP, _MIN_CALLS, _MAX_CALLS, _SECONDS = 3, 5, 30, 0.5
+_WARM_UP, _MIN_CALLS, _MAX_CALLS, _SECONDS = 2, 10, 30, 0.1
 
 
 def load_measured(model_uri: str) -> tuple[Any, float]:
@@ -28,7 +28,7 @@ def load_measured(model_uri: str) -> tuple[Any, float]:
 def measure_cost(model: Any, model_uri: str, row: pd.DataFrame, load_seconds: float) -> ModelCost:
     """Ask the model for one row again and again, once it warmed up.
 
-    That is 30 times, but no more once half a second went by and it was asked five times.
+    That is 30 times, but no more once 0.1 s went by and it was asked ten times.
 
     Args:
         model: The loaded model.

@@ -140,7 +140,9 @@ def _require_target(dataset: DatasetRef, target: str) -> None:
 def _labelled(dataset: DatasetRef, target: str) -> pd.DataFrame:
     _require_target(dataset, target)
     frame = read_dataset(dataset)
-    frame = frame[frame[target].notna()].reset_index(drop=True)
+    known = frame[target].notna()
+    if not known.all():
+        frame = frame[known].reset_index(drop=True)
     if frame.empty:
         raise DataError(
             f"No row of dataset {dataset.name!r} has a value in {target!r} to judge by. Wait "
@@ -195,11 +197,15 @@ def _decisions(judged: Judged, spec: EvaluationSpec) -> dict[str, Any]:
 
 
 def calibration_error(sample: Sample) -> float:
-    """Return the mean gap between probability and rate over ten bins of equally many rows."""
-    order = np.argsort(sample.score, kind="stable")
-    bins = [rows for rows in np.array_split(order, _BINS) if len(rows)]
-    gaps = [abs(sample.score[rows].mean() - sample.positive[rows].mean()) for rows in bins]
-    return float(np.average(gaps, weights=[len(rows) for rows in bins]))
+    """Return the mean gap between probability and rate over ten bins of equally many rows.
+
+    Rows of one score share a bin, so that the order of rows does not matter.
+    """
+    rows = np.bincount(sample.ranks.group)
+    middle = (np.cumsum(rows) - rows / 2) / len(sample)
+    bins = (middle * _BINS).astype(np.intp)[sample.ranks.group]
+    gaps = np.bincount(bins, weights=sample.score - sample.positive)
+    return float(np.abs(gaps).sum() / len(sample))
 
 
 def _importance(

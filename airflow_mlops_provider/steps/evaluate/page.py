@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from airflow_mlops_provider.records import EvaluationReport
     from airflow_mlops_provider.steps.metrics.figures import Sample
 
-MAX_POINTS = 200_000
+MAX_POINTS = 50_000
 _SHOWN, _DOTS = 20, 2_000
 _INK, _LINE = "#d64545", "#9fb3c8"
 
 
 def pictures(report: EvaluationReport, sample: Sample) -> dict[str, bytes]:
-    """Draw what suits the task; at most 200,000 rows, evenly taken, are looked at.
+    """Draw what suits the task; at most 50,000 rows, evenly taken, are looked at.
 
     Returns:
         Name to PNG: ``roc``, ``precision_recall`` and ``calibration`` of a classification in two
@@ -93,11 +93,15 @@ def _importance(axes: Axes, report: EvaluationReport) -> None:
         ecolor=_INK,
     )
     axes.set_title("Permutation importance")
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.set_layout_engine("constrained")  # feature names are of any length
 
 
 def _png(draw: Callable[[Axes], object]) -> bytes:
-    figure = Figure(figsize=(5, 4), dpi=110, layout="constrained")
+    figure = Figure(figsize=(5, 4), dpi=110)
     FigureCanvasAgg(figure)
+    figure.subplots_adjust(left=0.15, right=0.97, bottom=0.13, top=0.92)
     draw(figure.subplots())
     file = io.BytesIO()
     figure.savefig(file, format="png")

@@ -14,6 +14,7 @@ from airflow_mlops_provider.steps.metrics import confusion as cf
 from airflow_mlops_provider.steps.metrics.influence import (
     UNIT,
     Estimate,
+    Ranks,
     area_under_roc,
     average_precision,
     checked,
@@ -79,10 +80,15 @@ class Sample:
             return (self.score >= self.threshold).astype(np.intp)
         return np.asarray(self.score.argmax(axis=1))
 
-    @property
+    @cached_property
     def positive(self) -> NDArray[np.bool_]:
         """Where the truth is class 1, shape (n,)."""
         return np.asarray(self.label == 1)
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        """The order of the scores, which have shape (n,)."""
+        return Ranks.of(self.score)
 
     def take(self, rows: NDArray[np.intp]) -> Sample:
         """Return the sample of some rows."""
@@ -196,8 +202,10 @@ def _r2(sample: Sample) -> Estimate | None:
 
 
 BINARY: Mapping[str, Figure] = {
-    "auc": Figure(lambda sample: area_under_roc(sample.positive, sample.score)),
-    "average_precision": Figure(lambda sample: average_precision(sample.positive, sample.score)),
+    "auc": Figure(lambda sample: area_under_roc(sample.positive, sample.score, sample.ranks)),
+    "average_precision": Figure(
+        lambda sample: average_precision(sample.positive, sample.score, sample.ranks)
+    ),
     "log_loss": _mean(_log_loss),
     "brier": _mean(_brier, unit=True),
     **{

@@ -94,18 +94,44 @@ def mean_of(rows: Floats, bounds: tuple[float, float] = REAL) -> Estimate:
     return estimate(rows.mean(), rows - rows.mean(), bounds=bounds)
 
 
-def area_under_roc(positive: NDArray[np.bool_], score: Floats) -> Estimate:
+@dataclass(frozen=True)
+class Ranks:
+    """Scores in rising groups of equals: one sort serves every figure of an order."""
+
+    group: NDArray[np.intp]
+    """Each row's group, shape (n,)."""
+
+    @classmethod
+    def of(cls, score: Floats) -> Ranks:
+        """Rank ``score``, shape (n,)."""
+        order = np.argsort(score)
+        ordered = score[order]
+        group = np.empty(len(score), dtype=np.intp)
+        group[order] = np.cumsum(np.concatenate([[False], ordered[1:] != ordered[:-1]]))
+        return cls(group)
+
+    def counts(self, positive: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """Return positives and negatives by rising group."""
+        hits = np.bincount(self.group, weights=positive).astype(float)
+        return hits, np.bincount(self.group).astype(float) - hits
+
+
+def area_under_roc(
+    positive: NDArray[np.bool_], score: Floats, ranks: Ranks | None = None
+) -> Estimate:
     """Return the area under the ROC curve; ties count one half.
 
     Args:
         positive: shape (n,).
         score: shape (n,), higher means more likely positive.
+        ranks: Those of ``score``, if they are known.
 
     Raises:
         DataError: only one class is present.
     """
     _require_both(positive, "An AUC")
-    group, hits, misses = _tied(positive, score)
+    ranks = ranks or Ranks.of(score)
+    group, (hits, misses) = ranks.group, ranks.counts(positive)
     n_hits, n_misses = hits.sum(), misses.sum()
     below = (np.cumsum(misses) - misses / 2) / n_misses  # share of negatives a positive beats
     above = 1 - (np.cumsum(hits) - hits / 2) / n_hits  # share of positives that beat a negative
@@ -117,19 +143,23 @@ def area_under_roc(positive: NDArray[np.bool_], score: Floats) -> Estimate:
     return replace(found, trials=rarer, variance=found.variance if rarer > 1 else np.inf)
 
 
-def average_precision(positive: NDArray[np.bool_], score: Floats) -> Estimate:
+def average_precision(
+    positive: NDArray[np.bool_], score: Floats, ranks: Ranks | None = None
+) -> Estimate:
     """Return the mean precision at each positive's score, scikit-learn's ``average_precision``.
 
     Args:
         positive: shape (n,).
         score: shape (n,), higher means more likely positive.
+        ranks: Those of ``score``, if they are known.
 
     Raises:
         DataError: there is no positive.
     """
     if not positive.any():
         raise DataError("An average precision needs a positive, got none. Use a longer window.")
-    group, hits, misses = _tied(positive, score)
+    ranks = ranks or Ranks.of(score)
+    group, (hits, misses) = ranks.group, ranks.counts(positive)
     n, rate = len(score), float(hits.sum()) / len(score)
     reached = np.cumsum(hits[::-1])[::-1] / n  # P(positive and scored at least so high)
     chosen = np.cumsum((hits + misses)[::-1])[::-1] / n  # P(scored at least so high)
@@ -140,19 +170,6 @@ def average_precision(positive: NDArray[np.bool_], score: Floats) -> Estimate:
     moved = positive * (precision + gained)[group] - lost[group] - found
     influence = moved / rate - found / rate**2 * (positive - rate)
     return estimate(found / rate, influence, n, UNIT)
-
-
-def _tied(positive: NDArray[np.bool_], score: Floats) -> tuple[NDArray[np.intp], Floats, Floats]:
-    """Return each row's group of equal scores, and positives and negatives by rising group."""
-    order = np.argsort(score, kind="stable")
-    ordered = score[order]
-    starts = np.concatenate([[False], ordered[1:] != ordered[:-1]])
-    rising = np.cumsum(starts)
-    group = np.empty(len(score), dtype=np.intp)
-    group[order] = rising
-    hits = np.bincount(group, weights=positive).astype(float)
-    misses = np.bincount(group).astype(float) - hits
-    return group, hits, misses
 
 
 def _require_both(positive: NDArray[np.bool_], what: str) -> None:

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_mlops_provider.records import DatasetRef, Metric
-from airflow_mlops_provider.steps.metadata import parameters_of, record_tag, tags_of
+from airflow_mlops_provider.steps.metadata import (
+    artifact_url,
+    mlflow_run_url,
+    parameters_of,
+    record_tag,
+    tags_of,
+)
 
 
 def test_what_is_not_known_is_no_tag_and_what_is_no_text_is_json():
@@ -52,3 +58,21 @@ def test_a_record_that_is_too_long_comes_without_its_tables(n_columns):
     told = json.loads(record_tag(wide)[1])
     assert told["name"] == "wide"
     assert ("columns" in told) == (n_columns == 3)
+
+
+@pytest.mark.parametrize(
+    ("tracking_uri", "expected"),
+    [
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000/#/experiments/3/runs/abc"),
+        ("https://mlflow.example.com/", "https://mlflow.example.com/#/experiments/3/runs/abc"),
+        ("sqlite:////tmp/mlflow.db", None),
+    ],
+)
+def test_the_page_of_a_run(tracking_uri, expected):
+    assert mlflow_run_url(tracking_uri, "3", "abc") == expected
+
+
+def test_the_page_of_an_artifact():
+    run = mlflow_run_url("http://127.0.0.1:5000", "3", "abc")
+    expected = "http://127.0.0.1:5000/#/experiments/3/runs/abc/artifacts/data_docs.html"
+    assert artifact_url(run, "data_docs.html") == expected

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from airflow_mlops_provider.records import Metric
 from airflow_mlops_provider.steps import track
-from airflow_mlops_provider.steps.find_runs import ELECTED, find_run, pipeline_runs
+from airflow_mlops_provider.steps.find_runs import ELECTED, find_runs, pipeline_runs
 from airflow_mlops_provider.steps.metadata import KIND, PIPELINE
 from airflow_mlops_provider.steps.track import (
     experiment_id,
@@ -77,7 +77,7 @@ def test_a_run_ends_as_its_task_did(client, experiment, pipeline, error, status)
 
     with pytest.raises(error):
         work()
-    found = find_run(client, experiment, {**pipeline, **task(1)})
+    (found,) = find_runs(client, experiment, {**pipeline, **task(1)})
     assert found.info.status == status
 
 
@@ -124,7 +124,8 @@ def test_the_caller_says_what_an_error_means(client, experiment, pipeline):
     for status, found in ((None, "RUNNING"), ("FINISHED", "FINISHED")):
         with pytest.raises(KeyError):
             work(status)
-        assert find_run(client, experiment, {**pipeline, **task(1)}).info.status == found
+        (run,) = find_runs(client, experiment, {**pipeline, **task(1)})
+        assert run.info.status == found
 
 
 @pytest.mark.parametrize("told", [True, False])

@@ -12,8 +12,9 @@ from sklearn.tree import DecisionTreeClassifier
 
 from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError
 from airflow_mlops_provider.records import EvaluationReport, EvaluationSpec
-from airflow_mlops_provider.steps.evaluate.judge import evaluate_model
+from airflow_mlops_provider.steps.evaluate.judge import calibration_error, evaluate_model
 from airflow_mlops_provider.steps.evaluate.predictions import read_predictions
+from airflow_mlops_provider.steps.metrics.figures import Sample
 from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
 from tests.training import train
 
@@ -180,3 +181,14 @@ def test_a_window_of_one_class_is_refused(model_uri, holdout, run, tmp_path):
 def test_a_label_unseen_in_training_is_refused(model_uri, holdout, run, tmp_path):
     with pytest.raises(DataError, match=r"classes 0 to 1 as labels, got \[2\.0\]"):
         evaluate(model_uri, widened(holdout, tmp_path, late=2.0), run, tmp_path)
+
+
+def test_calibration_does_not_hang_on_the_order_of_rows():
+    rng = np.random.default_rng(0)
+    score = rng.integers(0, 20, 2_000) / 20
+    truth = (rng.random(2_000) < score**2).astype(float)
+    found = calibration_error(Sample.of(truth, score))
+    shuffled = rng.permutation(2_000)
+    assert calibration_error(Sample.of(truth[shuffled], score[shuffled])) == pytest.approx(found)
+    assert found == pytest.approx(np.abs(score - score**2).mean(), abs=0.02)
+    assert calibration_error(Sample.of(truth, truth)) == 0
