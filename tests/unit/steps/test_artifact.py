@@ -110,7 +110,7 @@ def test_a_model_that_is_not_there_declares_nothing(client):
 
 def test_only_what_it_takes_to_ask_is_added():
     asked = ["pandas>=2", "mlflow-skinny==3.17.2", "xgboost"]
-    names = [each.partition("==")[0] for each in Declared(asked, None).to_install]
+    names = [each.partition("==")[0] for each in Declared(asked, None).to_install()]
     assert names == ["pandas>=2", "mlflow-skinny", "xgboost", "pyarrow", "fsspec"]
     assert "airflow" not in " ".join(names)
 
