@@ -50,6 +50,7 @@ class FakeTarget:
     crash_in: int | None = None
     """Die at the n-th call from now, before (even) or after (odd) it took effect."""
 
+    options: dict[str, dict | None] = field(default_factory=dict)
     closed: int = 0
     """How often a caller closed its connections."""
 
@@ -87,12 +88,13 @@ class FakeTarget:
     def create_endpoint(self, endpoint):
         return self.get_state(endpoint)
 
-    def create_deployment(self, endpoint, name, model_uri, *, timeout=180):
+    def create_deployment(self, endpoint, name, model_uri, *, timeout=180, options=None):
         self._call()
         self._maybe_crash()
         if model_uri in self.broken_models:
             raise ModelError(f"{model_uri} cannot be loaded")
         self.deployments[name] = model_uri
+        self.options[name] = options
         self.counters.setdefault(name, {**ZERO, "latency_buckets": {"+Inf": 0}})
         self._maybe_crash()
         return self.get_state(endpoint)

@@ -9,7 +9,8 @@ import pytest
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
-from airflow_mlops_provider.serving.scoring import INVALID_INPUT, OUTPUT_VIOLATION, score, to_rows
+from airflow_mlops_provider.serving.rows import to_rows
+from airflow_mlops_provider.serving.scoring import INVALID_INPUT, OUTPUT_VIOLATION, Predictor
 
 INPUTS = Schema([ColSpec("double", "x"), ColSpec("string", "s")])
 NUMBERS = Schema([TensorSpec(np.dtype("float64"), (-1,))])
@@ -23,7 +24,7 @@ def model_of(predict=lambda data: np.asarray(data["x"]) * 2, outputs=NUMBERS):
 
 def scored(payload, **options):
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    return score(model_of(**options), "application/json", body)
+    return Predictor(model_of(**options)).score("application/json", body)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,8 @@ def test_every_form_of_the_protocol_is_understood(payload):
         ([1], "exactly one of"),
         ({}, "exactly one of"),
         ({"rows": []}, "got rows"),
-        ({**GOOD, "params": {}}, "exactly one of"),
+        ({**GOOD, "params": {"k": 1}}, "names among []"),
+        ({**GOOD, "inputs": {}}, "exactly one of"),
         ({"dataframe_records": []}, "at least one row"),
         ({"dataframe_records": [{"x": 1.0}]}, "s"),
         ({"dataframe_records": [{"x": "one", "s": "a"}]}, "x"),
@@ -70,12 +72,21 @@ def test_what_the_client_got_wrong_is_a_400(payload, message):
 )
 def test_input_that_is_no_table_is_a_400_also_without_a_signature(body):
     model = SimpleNamespace(predict=None, metadata=SimpleNamespace(signature=None))
-    assert score(model, "application/json", body).error.status == 400
+    assert Predictor(model).score("application/json", body).error.status == 400
 
 
-def test_csv_is_refused_as_such():
-    found = score(model_of(), "text/csv", b"x,s\n1,a\n")
-    assert found.error.status == 415
+@pytest.mark.parametrize("content_type", ["text/csv", "text/csv; charset=UTF-8"])
+def test_csv_is_understood(content_type):
+    found = Predictor(model_of()).score(content_type, "x,s\n1,ä\n,b\n".encode())
+    assert found.error is None or "output" in str(found.error)
+    assert found.rows == [{"x": 1.0, "s": "ä"}, {"x": None, "s": "b"}]
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/xml", "text/csv; charset=latin-1", "application/json; v=2"]
+)
+def test_other_content_is_refused_as_such(content_type):
+    assert Predictor(model_of()).score(content_type, b"{}").error.status == 415
 
 
 def test_what_the_model_raises_is_its_own_failure():
