@@ -42,7 +42,8 @@ class Line:
             ParameterError: the body is too large; nothing is logged of it, as it was not read.
         """
         caller = Caller.of(request.headers)
-        size = min(stated_size(request) or _MAX_BODY_BYTES, _MAX_BODY_BYTES)
+        stated = stated_size(request)
+        size = _MAX_BODY_BYTES if stated is None else min(stated, _MAX_BODY_BYTES)
         if self._requests >= _MAX_QUEUED or self._bytes + size > _MAX_QUEUED_BYTES:
             error = ScoringError(503, OVERLOADED, "Too many requests wait already. Try later.")
             refused = Answer(Scored([], None, error), 0.0, None)
