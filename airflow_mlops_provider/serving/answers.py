@@ -14,10 +14,7 @@ from airflow_mlops_provider.serving.options import DeploymentOptions
 from airflow_mlops_provider.serving.privacy import Privacy
 from airflow_mlops_provider.serving.router import SHADOW_SUFFIX
 from airflow_mlops_provider.serving.rows import numeric_score
-from airflow_mlops_provider.serving.scoring import (
-    FEATURES_DOWN,
-    OUTPUT_VIOLATION,
-)
+from airflow_mlops_provider.serving.scoring import FEATURES_DOWN, OUTPUT_VIOLATION
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
@@ -126,7 +123,8 @@ class Scorer:
         add("requests")
         add("errors", status >= 500)
         add("client_errors", 400 <= status < 500)
-        self.counters.add_latency(answer.latency_ms)
+        if answer.latency_ms:  # one that was refused unheard has none
+            self.counters.add_latency(answer.latency_ms)
         if status == 200:
             found = map(numeric_score, scored.outputs or ())
             self.counters.add_scores(score for score in found if score is not None)

@@ -54,8 +54,8 @@ class Counters:
         self._cells[_CELL[name]] += amount
 
     def add_scores(self, scores: Iterable[float]) -> None:
-        """Count the scores that users were given."""
-        given = [*scores]
+        """Count the scores that users were given, of those that can be squared."""
+        given = [score for score in scores if math.isfinite(score * score)]
         self.add("scored", len(given))
         self.add("score_sum", sum(given))
         self.add("score_sq_sum", sum(score * score for score in given))

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from airflow_mlops_provider.serving.answers import Answer, Caller, Scorer
-from airflow_mlops_provider.serving.body import read_body
+from airflow_mlops_provider.serving.body import read_body, stated_size
 from airflow_mlops_provider.serving.scoring import Scored, ScoringError
 
 if TYPE_CHECKING:
@@ -41,18 +41,20 @@ class Line:
         Raises:
             ParameterError: the body is too large; nothing is logged of it, as it was not read.
         """
-        body = await read_body(request, _MAX_BODY_BYTES)
         caller = Caller.of(request.headers)
-        if self._requests >= _MAX_QUEUED or self._bytes + len(body) > _MAX_QUEUED_BYTES:
+        stated = stated_size(request)
+        size = _MAX_BODY_BYTES if stated is None else min(stated, _MAX_BODY_BYTES)
+        if self._requests >= _MAX_QUEUED or self._bytes + size > _MAX_QUEUED_BYTES:
             error = ScoringError(503, OVERLOADED, "Too many requests wait already. Try later.")
             refused = Answer(Scored([], None, error), 0.0, None)
             self.scorer.count(refused, caller, 503)
             return refused.scored
-        self._requests, self._bytes = self._requests + 1, self._bytes + len(body)
+        self._requests, self._bytes = self._requests + 1, self._bytes + size
         try:
+            body = await read_body(request, _MAX_BODY_BYTES)
             return await self._answer(caller, lambda: score(body))
         finally:
-            self._requests, self._bytes = self._requests - 1, self._bytes - len(body)
+            self._requests, self._bytes = self._requests - 1, self._bytes - size
 
     async def _answer(self, caller: Caller, score: Callable[[], Scored]) -> Scored:
         loop = asyncio.get_running_loop()

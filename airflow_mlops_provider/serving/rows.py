@@ -51,7 +51,10 @@ def numeric_score(output: Any) -> float | None:
         output = list(output.values())
     if isinstance(output, list):
         return numeric_score(output[-1]) if output else None
-    return float(output) if isinstance(output, (int, float)) else None
+    try:
+        return float(output) if isinstance(output, (int, float)) else None
+    except OverflowError:
+        return None
 
 
 def to_json(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -12,9 +12,11 @@ from starlette.routing import Route
 from airflow_mlops_provider import __version__
 from airflow_mlops_provider.exceptions import ParameterError
 from airflow_mlops_provider.serving.json_text import encode
-from airflow_mlops_provider.serving.line import Line
 from airflow_mlops_provider.serving.protocol_v2 import Inference, metadata
 from airflow_mlops_provider.serving.scoring import Predictor, Scored, ScoringError
+
+if TYPE_CHECKING:
+    from airflow_mlops_provider.serving.line import Line
 
 Handler = Callable[[Request], Awaitable[Response]]
 

@@ -47,7 +47,7 @@ KEY = ["request_id", "row", "deployment", "attempt"]
 _SEGMENTS = b"segments"
 _ROWS_AT_ONCE = 50_000
 _PART_ROWS = 100_000
-_SORT_MEMORY = "512MB"
+_SORT_MEMORY = "256MB"
 _ZSTD = {"compression": "zstd"}
 
 

@@ -48,7 +48,7 @@ def test_fields_that_came_later_follow_the_older_ones(tmp_path):
     older = path.read_bytes()[: 8 * 23]
     path.write_bytes(older)
     counters = Counters(path)
-    counters.add_scores([1.0, 3.0])
+    counters.add_scores([1.0, 3.0, 1e200])
     counters.add("unlogged")
     found = Counters(path).read()
     assert (found["requests"], found["scored"], found["unlogged"]) == (3, 2, 1)

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from airflow_mlops_provider.serving.answers import Scorer
 from airflow_mlops_provider.serving import line, prediction_log
+from airflow_mlops_provider.serving.answers import Scorer
 from airflow_mlops_provider.serving.counters import Counters
 from airflow_mlops_provider.serving.options import DeploymentOptions
 from airflow_mlops_provider.serving.prediction_log import PredictionLog, read_segments

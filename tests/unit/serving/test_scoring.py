@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, Schema, TensorSpec
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
-from airflow_mlops_provider.serving.rows import to_rows
+from airflow_mlops_provider.serving.rows import numeric_score, to_rows
 from airflow_mlops_provider.serving.scoring import INVALID_INPUT, OUTPUT_VIOLATION, Predictor
+from airflow_mlops_provider.steps import prediction_log
 
 INPUTS = Schema([ColSpec("double", "x"), ColSpec("string", "s")])
 NUMBERS = Schema([TensorSpec(np.dtype("float64"), (-1,))])
@@ -143,3 +147,56 @@ def test_rows_hold_json_values_only():
         {"t": None, "x": 1.0, "n": 2, "v": [True], "d": {}},
     ]
     assert to_rows(np.array([[1, 2]])) == [{"0": 1, "1": 2}]
+
+
+def with_params(given):
+    seen = []
+
+    def predict(data, params=None):
+        seen.append(params)
+        return np.ones(len(data))
+
+    model = model_of(predict)
+    model.metadata.signature = ModelSignature(
+        inputs=INPUTS, params=ParamSchema([ParamSpec("k", "long", 3), ParamSpec("t", "string", "")])
+    )
+    body = json.dumps({**GOOD, "params": given}).encode()
+    return Predictor(model).score("application/json", body), seen
+
+
+def test_params_reach_a_model_whose_signature_has_them():
+    found, seen = with_params({"k": 5})
+    assert found.error is None
+    assert seen == [{"k": 5}]
+
+
+@pytest.mark.parametrize("given", [{"k": "five"}, {"m": 1}, [5], {"k": [1]}])
+def test_params_beyond_the_signature_are_the_clients_mistake(given):
+    found, seen = with_params(given)
+    assert (found.error.status, seen) == (400, [])
+
+
+def test_parquet_is_understood():
+    file = BytesIO()
+    pd.DataFrame({"x": [1.5], "s": ["a"]}).to_parquet(file)
+    found = Predictor(model_of()).score("application/vnd.apache.parquet", file.getvalue())
+    assert (found.outputs, found.rows) == ([3.0], [{"x": 1.5, "s": "a"}])
+
+
+JSON_VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=2)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=2), inner, max_size=2)
+    ),
+)
+
+
+@given(output=JSON_VALUES)
+def test_scores_are_counted_as_monitoring_reads_them(output):
+    def read(score):
+        try:
+            return repr(score(output))
+        except OverflowError:
+            return "None"
+
+    assert read(numeric_score) == read(prediction_log._score)
