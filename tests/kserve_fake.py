@@ -1,4 +1,4 @@
-"""KServe without a cluster: its controller as a function of objects, and an API server in memory."""
+"""KServe without a cluster: its controller as a function, and an API server in memory."""
 
 from __future__ import annotations
 

@@ -160,8 +160,10 @@ def _build(binary: Path) -> None:
         _run(work, "dpkg", "-x", package, CACHE / "root")
     _run(work, *apt, "source", "--download-only", "kubernetes")
     (description,) = work.glob("kubernetes_*.dsc")
-    _run(work, "dpkg-source", "--no-check", "-x", description, work / "kubernetes")
-    reflect2 = work / "kubernetes" / "vendor" / "github.com" / "modern-go" / "reflect2"
+    source = work / "gopath" / "src" / "k8s.io" / "kubernetes"
+    source.parent.mkdir(parents=True)
+    _run(work, "dpkg-source", "--no-check", "-x", description, source)
+    reflect2 = source / "vendor" / "github.com" / "modern-go" / "reflect2"
     shutil.rmtree(reflect2)
     shared = CACHE / "root" / "usr" / "share" / "gocode" / "src"
     shutil.copytree(shared / "github.com" / "modern-go" / "reflect2", reflect2)
@@ -171,13 +173,13 @@ def _build(binary: Path) -> None:
         "GOROOT": str(go),
         "GOPATH": str(work / "gopath"),
         "GOCACHE": str(work / "gocache"),
-        "GOFLAGS": f"-mod=vendor -p={os.environ.get('MLOPS_KUBE_JOBS', '1')}",
-        "GOTOOLCHAIN": "local",
+        "GO111MODULE": "off",
+        "GOFLAGS": f"-p={os.environ.get('MLOPS_KUBE_JOBS', '1')}",
         "CGO_ENABLED": "0",
     }
     made = work / "kube-apiserver"
     command = ("nice", "-n", "19", go / "bin" / "go", "build", "-o", made, "./cmd/kube-apiserver")
-    _run(work / "kubernetes", *command, env=environment)
+    _run(source, *command, env=environment)
     made.rename(binary)
     shutil.rmtree(work, ignore_errors=True)
 

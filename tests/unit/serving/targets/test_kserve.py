@@ -146,7 +146,7 @@ def test_what_it_cannot_do_is_refused(served, call):
 def test_traffic_that_the_controller_does_not_put_in_force_is_no_success(served, cluster):
     served.get_state("e")
     cluster.paused = True
-    with pytest.raises(ServingUnavailableError, match="Expected the traffic .* a retry"):
+    with pytest.raises(ServingUnavailableError, match=r"Expected the traffic .* a retry"):
         served.set_traffic("e", {"v1": 90, "v2": 10}, generation=2)
     ref = served.get_state("e")
     assert ref.traffic == {"v1": 100}
@@ -296,7 +296,7 @@ def test_an_object_of_others_is_not_touched(client, cluster):
 
 def test_the_other_mode_is_named(make, cluster):
     make(StandardMode()).create_deployment("e", "v1", "models:/m/1")
-    with pytest.raises(ParameterError, match="in the mode Knative, got .* mode Standard"):
+    with pytest.raises(ParameterError, match=r"in the mode Knative, got .* mode Standard"):
         make(KnativeMode()).get_state("e")
 
 

@@ -90,7 +90,7 @@ def test_undeploying_deletes(client, plugin):
 def test_a_rollout_is_refused_with_the_words_it_lacks(client):
     deploy_model(client, "e", version("1"), 100)
     plan = CanaryPlan.of(candidate="v2", model_uri="models:/m/2")
-    with pytest.raises(ParameterError, match="cannot do .*observe.*traffic"):
+    with pytest.raises(ParameterError, match=r"cannot do .*observe.*traffic"):
         begin(client, "e", plan, 0.0)
     with pytest.raises(ParameterError, match="The serving target cloud cannot do traffic"):
         client.set_traffic("e", {"v1": 90, "v2": 10}, generation=0)

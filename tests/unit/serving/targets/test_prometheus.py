@@ -60,7 +60,7 @@ def test_figures_that_are_none_are_an_outage(prometheus, server, value):
 
 
 def test_a_missing_series_is_an_outage_and_not_zero(prometheus):
-    with pytest.raises(ServingUnavailableError, match="Expected one series .* got 0"):
+    with pytest.raises(ServingUnavailableError, match=r"Expected one series .* got 0"):
         ask(prometheus)
 
 
