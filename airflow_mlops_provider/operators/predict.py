@@ -22,8 +22,8 @@ class BatchPredictOperator(IsolatedMlopsOperator):
 
     Exactly one of ``model_uri`` and ``model_version`` names the model. With ``partition_by``, or
     ``time_column`` and ``period``, the answers become a folder of one file for each partition, and
-    the record a ``PredictionPartsRef``: an attempt that was killed is gone on with, and mapped tasks
-    may share the partitions: ``.partial(of=4, ...).expand(part=[0, 1, 2, 3])``.
+    the record a ``PredictionPartsRef``: an attempt that was killed is gone on with, and mapped
+    tasks may share the partitions: ``.partial(of=4, ...).expand(part=[0, 1, 2, 3])``.
 
     Args:
         dataset: The ``DatasetRef`` to predict.

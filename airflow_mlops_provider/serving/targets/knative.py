@@ -41,7 +41,7 @@ class KnativeMode:
 
     def is_ready(self, service: Mapping[str, Any], name: str) -> bool:
         """Tell whether the newest revision is this predictor's and ready; the one before is."""
-        if name != _latest(service["spec"]["predictor"]):
+        if name == _previous(service["spec"]["predictor"]):
             return True
         made = _made(service)
         return made is not None and component(service).get("latestReadyRevision") == made
