@@ -24,7 +24,7 @@ class ExportModelOperator(IsolatedMlopsOperator):
         model_version: The ``ModelVersionRef`` to pack.
         format: ``onnx`` (or fail), ``mlflow``, or ``auto``: ONNX where it is possible.
         dataset: A ``DatasetRef`` on whose rows ONNX has to agree, beside the input example.
-        sample_rows: How many of its rows.
+        sample_rows: How many of its rows at most, evenly from all of it.
         tolerance: Largest difference of an answer a, as a share of 1 + abs(a).
     """
 
@@ -41,7 +41,7 @@ class ExportModelOperator(IsolatedMlopsOperator):
         self,
         *,
         model_version: Any,
-        format: str = "auto",  # noqa: A002 - the word users know
+        format: str = "auto",
         dataset: Any = None,
         sample_rows: int = 1_000,
         tolerance: float = 1e-5,

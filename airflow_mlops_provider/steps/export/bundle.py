@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pandas as pd
+import pyarrow as pa
 from mlflow.exceptions import MlflowException
 
 from airflow_mlops_provider.exceptions import MlflowUnavailableError, ModelError, ParameterError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _TIME = (1980, 1, 1, 0, 0, 0)
 """The earliest that a zip can say: a bundle is the same whenever it is made."""
+_BATCH_ROWS = 65_536
 _FORMATS = ("auto", "onnx", "mlflow")
 _NOT_THE_MODELS = {"registered_model_meta"}
 """What MLflow adds when it downloads."""
@@ -43,7 +45,7 @@ def export_model(
     version: ModelVersionRef,
     *,
     workspace: str,
-    format: str = "auto",  # noqa: A002 - the operator's word
+    format: str = "auto",
     dataset: DatasetRef | None = None,
     sample_rows: int = 1_000,
     tolerance: float = 1e-5,
@@ -59,7 +61,7 @@ def export_model(
         workspace: Where it is kept, under ``bundles/{name}/``.
         format: ``onnx``; ``mlflow``; or ``auto``, which is ONNX if the model converts and agrees.
         dataset: Rows on which ONNX has to agree, beside the model's input example.
-        sample_rows: How many of them, the first of the dataset.
+        sample_rows: How many of them at most, evenly from all of the dataset.
         tolerance: Largest difference of an answer a, as a share of 1 + abs(a).
 
     Raises:
@@ -73,7 +75,8 @@ def export_model(
         raise ParameterError.of("format", "export_model", f"one of {_FORMATS}", format)
     if tolerance < 0 or sample_rows < 1:
         got = {"tolerance": tolerance, "sample_rows": sample_rows}
-        raise ParameterError.of("tolerance", "export_model", "0 or more, sample_rows 1 or more", got)
+        constraint = "0 or more, and sample_rows 1 or more"
+        raise ParameterError.of("tolerance", "export_model", constraint, got)
     with TemporaryDirectory(prefix="mlops-export-") as scratch:
         folder = _downloaded(version.model_uri, scratch)
         pyfunc = load_model(version.model_uri)
@@ -114,14 +117,24 @@ def _downloaded(model_uri: str, scratch: str) -> Path:
 def _rows(
     pyfunc: Any, names: list[str], dataset: DatasetRef | None, sample_rows: int
 ) -> pd.DataFrame:
-    """Return the input example and the first rows of the dataset, none of either being no error."""
+    """Return the input example and rows of the dataset, as far as there are any."""
     frames = []
     if isinstance(pyfunc.input_example, pd.DataFrame):
         frames.append(pyfunc.input_example[names])
     if dataset is not None:
         require_columns(dataset, names, "the model")
-        frames += [next(dataset_batches(dataset, names, sample_rows)).to_pandas()]
+        frames.append(sampled(dataset, names, sample_rows))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=names)
+
+
+def sampled(dataset: DatasetRef, names: list[str], n_rows: int) -> pd.DataFrame:
+    """Return every k-th row of a dataset, at most ``n_rows``; a batch at a time is in memory."""
+    step, done, taken = -(-dataset.n_rows // n_rows), 0, []
+    for rows in dataset_batches(dataset, names, _BATCH_ROWS):
+        taken.append(rows.take(pa.array(range(-done % step, rows.num_rows, step), pa.int64())))
+        done += rows.num_rows
+    frame: pd.DataFrame = pa.concat_tables(taken).to_pandas()
+    return frame
 
 
 def _converted(
@@ -204,8 +217,8 @@ def _files(folder: Path) -> dict[str, bytes]:
 def _card(version: ModelVersionRef) -> bytes:
     """Return the description of the version, which is its model card in short."""
     found = mlflow.MlflowClient().get_model_version(version.name, version.version)
-    title = f"# {version.name}, version {version.version}\n\n"
-    return (title + (found.description or "It was registered without a model card.") + "\n").encode()
+    text = found.description or "It was registered without a model card."
+    return f"# {version.name}, version {version.version}\n\n{text}\n".encode()
 
 
 def _requirements() -> bytes:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import subprocess
@@ -21,6 +22,7 @@ from airflow_mlops_provider.exceptions import ModelError, ParameterError
 from airflow_mlops_provider.records import ModelVersionRef
 from airflow_mlops_provider.steps.evaluate.answers import load_model, predict_answers
 from airflow_mlops_provider.steps.export import export_model
+from airflow_mlops_provider.steps.export.bundle import sampled
 from airflow_mlops_provider.steps.export.convert import NotConverted, to_onnx
 from airflow_mlops_provider.steps.snapshot import write_dataset
 
@@ -130,7 +132,7 @@ def test_what_is_packed_answers_as_the_model_does(register, workspace, tmp_path,
     command = [sys.executable, "-I", folder / "predict.py", folder / "rows.json"]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     expected = predict_answers(load_model(version.model_uri), rows)
-    assert json.loads(output) == pytest.approx(expected.tolist(), abs=1e-5)
+    assert np.allclose(json.loads(output), expected, atol=1e-5)
     assert manifest["max_difference"] <= manifest["tolerance"] == 1e-5
 
 
@@ -144,8 +146,22 @@ def test_the_bundle_says_what_is_in_it(register, workspace, tmp_path):
     assert manifest["model"]["run_id"] == version.run_id
     assert manifest["model"]["tags"] == {"train_hash": "abc"}
     assert "Tells what is late." in (folder / "MODEL_CARD.md").read_text()
-    assert "onnxruntime==" in (folder / "requirements.txt").read_text()
+    needed = [line.partition("==")[0] for line in (folder / "requirements.txt").open()]
+    assert needed == ["numpy", "onnxruntime"]
+    tree = ast.parse((folder / "predict.py").read_text())
+    imported = {
+        name.name for each in ast.walk(tree) if isinstance(each, ast.Import) for name in each.names
+    }
+    assert imported == {"json", "sys", *needed}
     assert len(json.loads((folder / "input_example.json").read_text())) == 5
+
+
+def test_rows_to_compare_on_come_from_all_of_the_dataset(workspace):
+    frame = frame_of(1_000).assign(a=np.arange(1_000.0))
+    data = write_dataset(frame, "flights", workspace, "test")
+    found = sampled(data, ["a"], 10)
+    assert found.a.tolist() == [100.0 * index for index in range(10)]
+    assert len(sampled(data, ["a"], 5_000)) == 1_000
 
 
 @pytest.mark.parametrize("format", ["onnx", "mlflow"])

@@ -6,6 +6,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -13,7 +14,7 @@ import pandas as pd
 HERE = Path(__file__).resolve().parent
 
 
-def predict(rows):
+def predict(rows: list[dict[str, Any]]) -> Any:
     """Return what the model answers."""
     answers = mlflow.pyfunc.load_model(str(HERE / "model")).predict(pd.DataFrame(rows))
     return answers.tolist() if hasattr(answers, "tolist") else answers

@@ -6,6 +6,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -14,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 KINDS = {"tensor(double)": np.float64, "tensor(float)": np.float32, "tensor(int64)": np.int64}
 
 
-def predict(rows):
+def predict(rows: list[dict[str, Any]]) -> Any:
     """Return one number a row, or the probability of each class if there are more than two."""
     manifest = json.loads((HERE / "MANIFEST.json").read_text())
     signature = json.loads((HERE / "signature.json").read_text())
