@@ -91,7 +91,7 @@ def dataset_batches(
 ) -> Iterator[pa.Table]:
     """Yield the dataset in tables of at most ``batch_rows`` rows."""
     with readable(dataset.uri), fsspec.open(dataset.uri, "rb") as source:
-        file = pq.ParquetFile(source)
+        file = pq.ParquetFile(source, pre_buffer=False)  # which would hold the whole file
         for batch in file.iter_batches(batch_size=batch_rows, columns=list(columns)):
             yield pa.Table.from_batches([batch]).select(list(columns))
 
