@@ -5,20 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import fsspec
 import mlflow
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -32,12 +28,15 @@ from airflow_mlops_provider.exceptions import (
 from airflow_mlops_provider.records import DatasetRef, PredictionPartsRef
 from airflow_mlops_provider.steps.evaluate import load_model, signature_names
 from airflow_mlops_provider.steps.evaluate.answers import predict_answers
-from airflow_mlops_provider.steps.predict import (
-    SCORE,
-    dataset_batches,
-    require_columns,
-    require_sizes,
+from airflow_mlops_provider.steps.partitions import (
+    Partitioning,
+    counted,
+    dealt,
+    sized,
+    sort_rows,
+    spool,
 )
+from airflow_mlops_provider.steps.predict import SCORE, require_columns, require_sizes
 from airflow_mlops_provider.workspace import (
     checked_name,
     exists,
@@ -48,63 +47,6 @@ from airflow_mlops_provider.workspace import (
 )
 
 PROBABILITY = "probability_"
-_PERIODS = {
-    "hour": "%Y-%m-%dT%H",
-    "day": "%Y-%m-%d",
-    "week": "%Y-%m-%d",
-    "month": "%Y-%m",
-    "year": "%Y",
-}
-_MOST_PARTITIONS = 500
-"""Each is an open file while the rows are sorted into partitions."""
-_MISSING = "__HIVE_DEFAULT_PARTITION__"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Partitioning:
-    """What the rows are partitioned by: columns, or the period that a time lies in."""
-
-    columns: Sequence[str] = ()
-    time_column: str | None = None
-    period: str | None = None
-
-    def check(self) -> None:
-        """Raise a ParameterError if it says nothing, or too much."""
-        if bool(self.columns) == bool(self.time_column):
-            got = {"partition_by": list(self.columns), "time_column": self.time_column}
-            raise _wrong("partition_by", "given, or else time_column and period", got)
-        if (self.period in _PERIODS) != bool(self.time_column):
-            constraint = f"one of {sorted(_PERIODS)} with time_column, and None without"
-            raise _wrong("period", constraint, self.period)
-
-    @property
-    def names(self) -> list[str]:
-        """The columns that are looked at."""
-        return [self.time_column] if self.time_column else list(self.columns)
-
-    def labels(self, rows: pa.Table) -> pa.ChunkedArray:
-        """Return the folder of each row, such as ``origin=EWR/carrier=UA``."""
-        parts = [self._label(name, rows[name]) for name in self.names]
-        return parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, "/")
-
-    def _label(self, name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
-        if self.period:
-            values = self._period(name, values)
-        codes = pc.dictionary_encode(values.combine_chunks())
-        texts = [
-            f"{quote(name, safe='')}={quote(_text(value), safe='')}" for value in codes.dictionary
-        ]
-        found = pa.array(texts, pa.string()).take(codes.indices)
-        return pa.chunked_array([pc.fill_null(found, f"{quote(name, safe='')}={_MISSING}")])
-
-    def _period(self, name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
-        if not pa.types.is_temporal(values.type) or pa.types.is_time(values.type):
-            constraint = f"a column of times, which {name!r} ({values.type}) is not"
-            raise _wrong("time_column", constraint, name)
-        assert self.period is not None
-        if self.period == "week":
-            values = pc.floor_temporal(values, unit="week")
-        return pc.strftime(values, format=_PERIODS[self.period])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +91,7 @@ def predict_parts(
         model_uri: Any MLflow model with a pyfunc flavour and a signature.
         dataset: Rows to predict.
         workspace: Where the parts are kept, under ``predictions/{dataset.name}/{inputs}/``.
-        partitioning: The fields of a :class:`Partitioning`.
+        partitioning: The fields of a ``Partitioning`` (``steps/partitions.py``).
         batch_rows: Rows that are predicted at once, at least 1.
         keep_columns: Columns of the dataset to keep beside the answers.
         workers: Processes that predict partitions side by side.
@@ -174,17 +116,17 @@ def predict_parts(
     require_columns(dataset, features, "the model")
     require_columns(dataset, [*keep_columns, *by.names], "keep_columns and partitions")
     folder = _folder(workspace, dataset, model, by, keep_columns, batch_rows)
-    counts = _share(_counts(dataset, by, batch_rows), part, of)
+    counts = dealt(counted(dataset, by, batch_rows), part, of)
     waiting = {label for label in counts if _noted(folder, label) is None}
     if waiting:
         columns = list(dict.fromkeys([*features, *keep_columns, *by.names]))
         with tempfile.TemporaryDirectory(prefix="mlops-predict-") as scratch:
-            _sort(scratch, dataset, columns, by, batch_rows, waiting)
+            sort_rows(scratch, dataset, columns, by, batch_rows, waiting)
             local = _local_model(model_uri, scratch)
             jobs = [
                 _Job(
                     label=label,
-                    rows=_spool(scratch, label),
+                    rows=spool(scratch, label),
                     n_rows=counts[label],
                     model=local,
                     folder=folder,
@@ -231,51 +173,6 @@ def _folder(
     return join(workspace, "predictions", checked_name(dataset.name, "name", "a dataset"), key)
 
 
-def _counts(dataset: DatasetRef, by: Partitioning, batch_rows: int) -> Counter[str]:
-    """Return the rows of each partition."""
-    counts: Counter[str] = Counter()
-    for rows in dataset_batches(dataset, by.names, batch_rows):
-        found = pc.value_counts(by.labels(rows).combine_chunks())
-        counts.update({each["values"]: each["counts"] for each in found.to_pylist()})
-        if len(counts) > _MOST_PARTITIONS:
-            constraint = f"of at most {_MOST_PARTITIONS} values (or a longer period)"
-            raise _wrong("partition_by", constraint, f"{len(counts)} and more")
-    if counts.total() != dataset.n_rows:
-        raise DataError(
-            f"Expected {dataset.n_rows} rows in {dataset.uri}, got {counts.total()}. Take the "
-            "snapshot again."
-        )
-    return counts
-
-
-def _share(counts: Counter[str], part: int, of: int) -> dict[str, int]:
-    """Return the partitions of one share; the largest are dealt first, so that shares are even."""
-    dealt = sorted(counts, key=lambda label: (-counts[label], label))[part::of]
-    return {label: counts[label] for label in sorted(dealt)}
-
-
-def _sort(
-    scratch: str,
-    dataset: DatasetRef,
-    columns: list[str],
-    by: Partitioning,
-    batch_rows: int,
-    wanted: set[str],
-) -> None:
-    """Write the rows of each wanted partition to a stream of its own."""
-    with ExitStack() as stack:
-        writers: dict[str, Any] = {}
-        for rows in dataset_batches(dataset, columns, batch_rows):
-            labels = by.labels(rows)
-            for label in pc.unique(labels).to_pylist():
-                if label not in wanted:
-                    continue
-                if label not in writers:
-                    sink = stack.enter_context(pa.OSFile(_spool(scratch, label), "wb"))
-                    writers[label] = stack.enter_context(pa.ipc.new_stream(sink, rows.schema))
-                writers[label].write_table(rows.filter(pc.equal(labels, label)))
-
-
 def _run(jobs: list[_Job], workers: int) -> None:
     if workers == 1 or len(jobs) == 1:
         for job in jobs:
@@ -320,7 +217,7 @@ def _write(target: Any, job: _Job, rows: Any) -> list[str]:
     model, writer, done = _model(job.model), None, 0
     kept = rows.schema.empty_table().select(list(job.keep_columns)).schema
     with ExitStack() as stack:
-        for batch in _sized(rows, job.batch_rows):
+        for batch in sized(rows, job.batch_rows):
             answers = _answers(model, batch, job.label, done)
             if writer is None:
                 fields = [*kept, *(pa.field(name, pa.float64()) for name in answers)]
@@ -345,23 +242,6 @@ def _answers(model: Any, batch: pa.Table, label: str, done: int) -> dict[str, pa
     each = np.ascontiguousarray(answers.T)
     columns = {f"{PROBABILITY}{index}": pa.array(row) for index, row in enumerate(each)}
     return {SCORE: pa.array(each[-1]), **columns}
-
-
-def _sized(rows: Any, batch_rows: int) -> Iterator[pa.Table]:
-    """Yield tables of ``batch_rows`` rows, however the stream is cut; the last may be shorter."""
-    waiting: list[pa.RecordBatch] = []
-    n = 0
-    for batch in rows:
-        while batch.num_rows:
-            head = batch.slice(0, batch_rows - n)
-            waiting.append(head)
-            n += head.num_rows
-            batch = batch.slice(head.num_rows)
-            if n == batch_rows:
-                yield pa.Table.from_batches(waiting)
-                waiting, n = [], 0
-    if waiting:
-        yield pa.Table.from_batches(waiting)
 
 
 def _local_model(model_uri: str, scratch: str) -> str:
@@ -393,14 +273,6 @@ def _require_note(folder: str, label: str) -> dict[str, Any]:
     if note is None:
         raise DataError(f"The part {label} in {folder} went away while others were written.")
     return note
-
-
-def _spool(scratch: str, label: str) -> str:
-    return str(Path(scratch, f"{hashlib.sha256(label.encode()).hexdigest()}.arrow"))
-
-
-def _text(value: Any) -> str:
-    return str(value.as_py())
 
 
 def _wrong(name: str, constraint: str, value: object) -> ParameterError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops_provider.exceptions import (
     ModelError,
@@ -65,12 +65,6 @@ class KserveClient(LimitedTarget):
         self._locate, self._metrics = locate, metrics
         self._template = dict(template or {})
         self._settle_seconds, self._poll_seconds = settle_seconds, poll_seconds
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connections to the API server and to Prometheus."""

@@ -69,9 +69,7 @@ def to_onnx(
     for inputs in _inputs(estimator, pyfunc.metadata.get_input_schema()):
         options = {"zipmap": False} if hasattr(estimator, "classes_") else None
         try:
-            proto = skl2onnx.to_onnx(
-                estimator, initial_types=inputs, options=options, name="model"
-            )
+            proto = skl2onnx.to_onnx(estimator, initial_types=inputs, options=options, name="model")
             found = _agreement(proto.SerializeToString(), rows, expected)
         except Exception as error:  # noqa: BLE001 - converters and the runtime raise anything
             text = " ".join(str(error).split())[:300]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mlflow.models import infer_signature
 
 from airflow_mlops_provider.exceptions import DataError, ModelError, ParameterError
+from airflow_mlops_provider.steps import partitions
 from airflow_mlops_provider.steps import predict_parts as steps
 from airflow_mlops_provider.steps.predict import batch_predict
 from airflow_mlops_provider.steps.predict_parts import predict_parts
@@ -238,7 +239,7 @@ def test_sizes_out_of_range_are_named(logged, dataset, workspace, options):
 
 
 def test_too_many_partitions_are_refused(logged, dataset, workspace, monkeypatch):
-    monkeypatch.setattr(steps, "_MOST_PARTITIONS", 3)
+    monkeypatch.setattr(partitions, "_MOST_PARTITIONS", 3)
     with pytest.raises(ParameterError, match="at most 3 values"):
         predict(logged[2], dataset(), workspace)
 
