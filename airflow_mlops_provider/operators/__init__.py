@@ -10,6 +10,7 @@ from airflow_mlops_provider.operators.drift import (
     ProfileDatasetOperator,
 )
 from airflow_mlops_provider.operators.evaluate import EvaluateModelOperator
+from airflow_mlops_provider.operators.export import ExportModelOperator
 from airflow_mlops_provider.operators.feature_skew import CheckFeatureSkewOperator
 from airflow_mlops_provider.operators.features import (
     CheckFeatureServiceOperator,
@@ -62,6 +63,7 @@ __all__ = [
     "DetectDriftBranchOperator",
     "DetectDriftOperator",
     "EvaluateModelOperator",
+    "ExportModelOperator",
     "FeastApplyOperator",
     "FeastHistoricalFeaturesOperator",
     "FeastMaterializeOperator",

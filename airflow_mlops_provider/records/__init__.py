@@ -56,6 +56,7 @@ from airflow_mlops_provider.records.models import (
     TrainingSpec,
 )
 from airflow_mlops_provider.records.notebooks import NotebookRun
+from airflow_mlops_provider.records.predictions import ModelBundleRef, PredictionPartsRef
 from airflow_mlops_provider.records.reproduction import (
     Difference,
     PredictionComparison,
@@ -90,6 +91,7 @@ __all__ = [
     "GateVerdict",
     "Importance",
     "Metric",
+    "ModelBundleRef",
     "ModelCost",
     "ModelRef",
     "ModelVersionRef",
@@ -99,6 +101,7 @@ __all__ = [
     "PipelineRunSummary",
     "PredictionBatchRef",
     "PredictionComparison",
+    "PredictionPartsRef",
     "Record",
     "ReproductionReport",
     "RolloutVerdict",

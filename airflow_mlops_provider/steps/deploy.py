@@ -75,6 +75,9 @@ def deploy_model(
     ref = client.create_endpoint(endpoint)
     if traffic is None:
         traffic = 0 if routed(ref.traffic) else 100
+    if not traffic and "traffic" not in client.capabilities():
+        constraint = "100: this target serves one deployment, with all requests"
+        raise ParameterError.of("traffic", "DeployModelOperator", constraint, traffic)
     if traffic:
         _refuse_during_rollout(client, endpoint)
     name = deployment_name(version.version)
