@@ -65,7 +65,8 @@ def test_each_row_is_logged_with_exactly_the_agreed_keys(scorer):
     assert (second["inputs"], second["outputs"]) == ({"x": 2}, 4)
     assert (first["request_id"], first["entity_id"], first["attempt"]) == ("r", "e7", 2)
     assert (first["status"], first["error_class"], first["shadow"]) == (200, None, False)
-    assert scorer.counters.read()["requests"] == 1
+    # what others failed at says nothing fair of this one
+    assert scorer.counters.read()["requests"] == 0
 
 
 def test_shadow_request_counts_apart(scorer):
