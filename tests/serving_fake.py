@@ -87,7 +87,7 @@ class FakeTarget:
     def create_endpoint(self, endpoint):
         return self.get_state(endpoint)
 
-    def create_deployment(self, endpoint, name, model_uri, *, timeout=180):
+    def create_deployment(self, endpoint, name, model_uri, *, timeout=180, options=None):
         self._call()
         self._maybe_crash()
         if model_uri in self.broken_models:

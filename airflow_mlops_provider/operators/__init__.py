@@ -39,7 +39,7 @@ from airflow_mlops_provider.operators.registry import (
     RollbackModelOperator,
     SetModelAliasOperator,
 )
-from airflow_mlops_provider.operators.rollout import CanaryRolloutOperator
+from airflow_mlops_provider.operators.rollout.canary import CanaryRolloutOperator
 from airflow_mlops_provider.operators.snapshot import SnapshotDatasetOperator
 from airflow_mlops_provider.operators.split import SplitDatasetOperator
 from airflow_mlops_provider.operators.train import TrainModelOperator

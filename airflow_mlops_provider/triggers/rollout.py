@@ -25,7 +25,7 @@ class RolloutTrigger(BaseTrigger):
 
     Args:
         endpoint: Name of the endpoint.
-        plan: The ``CanaryPlan`` as a dict.
+        plan: The plan of any kind of rollout, as a dict.
         serving_conn_id: Connection of the serving host.
     """
 
@@ -82,9 +82,9 @@ class RolloutTrigger(BaseTrigger):
 
     def _driver(self, client: ServingClient) -> Driver:
         from airflow_mlops_provider.steps.rollout.drive import Driver
-        from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
+        from airflow_mlops_provider.steps.rollout.kinds import read_plan
 
-        return Driver(client, self.endpoint, CanaryPlan.from_xcom(self.plan))
+        return Driver(client, self.endpoint, read_plan(self.plan))
 
     def _abort(self) -> None:
         from airflow_mlops_provider.steps.rollout.drive import abort

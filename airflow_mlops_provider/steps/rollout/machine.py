@@ -9,35 +9,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from airflow_mlops_provider.steps.rollout.evidence import Counts, Sides
 from airflow_mlops_provider.steps.rollout.state import RolloutState, routed
 
 if TYPE_CHECKING:
+    from airflow_mlops_provider.steps.rollout.kinds import Observation
     from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
-    """What a tick saw of an endpoint."""
-
-    traffic: Mapping[str, int]
-    deployments: Mapping[str, str]
-    counters: Mapping[str, Mapping[str, Any]] | None = None
-    """Cumulative counters by deployment; None when they could not be read."""
-
-    def sides(self, state: RolloutState) -> Sides | None:
-        """Return the counts of champion and candidate, or None when either is missing."""
-        counters = self.counters or {}
-        if state.champion not in counters or state.candidate not in counters:
-            return None
-        return Sides(
-            champion=Counts.read(counters[state.champion]),
-            candidate=Counts.read(counters[state.candidate]),
-        )
 
 
 def decide(
@@ -86,7 +66,7 @@ def _rolling_back(
 def _watched(
     plan: CanaryPlan, state: RolloutState, observation: Observation, now: float
 ) -> RolloutState:
-    sides = observation.sides(state)
+    sides = _sides(state, observation)
     if sides is None:
         since = now if state.outage_since is None else state.outage_since
         if now - since >= plan.outage_seconds:
@@ -131,3 +111,14 @@ def _step(plan: CanaryPlan, state: RolloutState, now: float) -> RolloutState:
 def roll_back(state: RolloutState, now: float, reason: str) -> RolloutState:
     """Return the state that wants all traffic back on the champion."""
     return state.entered("ROLLING_BACK", now, weight=0, reason=reason)
+
+
+def _sides(state: RolloutState, observation: Observation) -> Sides | None:
+    """Return the counts of champion and candidate, or None when either is missing."""
+    counters = observation.counters or {}
+    if state.champion not in counters or state.candidate not in counters:
+        return None
+    return Sides(
+        champion=Counts.read(counters[state.champion]),
+        candidate=Counts.read(counters[state.candidate]),
+    )

@@ -8,18 +8,17 @@ from math import inf
 from typing import Any, Literal
 
 from airflow_mlops_provider.exceptions import ParameterError
-from airflow_mlops_provider.records import Record
+from airflow_mlops_provider.steps.rollout.kinds import DrivenPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CanaryPlan(Record):
+class CanaryPlan(DrivenPlan):
     """Which deployment is rolled out, and on what evidence it may go on.
 
     All durations are in seconds. Build one with :meth:`of`, which checks every knob.
     """
 
-    candidate: str
-    """Name of the candidate's deployment."""
+    kind: Literal["canary"] = "canary"
     model_uri: str
     steps: tuple[int, ...] = (5, 25, 50, 100)
     """The candidate's percent of traffic, ascending, from below 100 to 100."""
@@ -28,7 +27,6 @@ class CanaryPlan(Record):
     """When a step is still undecided after this long, it is inconclusive."""
     min_requests: int = 200
     """Requests that each side has to answer in each step."""
-    interval_seconds: float = 15
     alpha: float = 0.05
     """Chance of ever accusing a sound candidate, shared evenly by error rate and latency."""
     margin: float = 0.2
@@ -44,14 +42,13 @@ class CanaryPlan(Record):
     """Guardrail on errors in looks in which the candidate answered nothing else."""
     max_schema_violations: int = 0
     """Guardrail on answers of the candidate in a step that do not fit its output signature."""
-    outage_seconds: float = 600
-    """How long counters may be missing before the rollout is rolled back."""
     on_inconclusive: Literal["pause", "rollback"] = "pause"
     bake_seconds: float = 600
-    ready_timeout_seconds: float = 180
-    rollback_timeout_seconds: float = 300
-    lease_seconds: float = 120
-    """The host rolls back by itself when nobody drove the rollout for this long."""
+
+    @property
+    def identity(self) -> str:
+        """A rollout is of one model version; the same name may come to mean another."""
+        return f"{self.kind} {self.candidate} {self.model_uri}"
 
     @classmethod
     def of(cls, **knobs: Any) -> CanaryPlan:
@@ -74,12 +71,13 @@ class CanaryPlan(Record):
             raise _wrong("steps", "ascending percents from below 100 to 100", self.steps)
         for names, (low, high), constraint in _LIMITS:
             for name in names:
-                if not low <= getattr(self, name) <= high:
-                    raise _wrong(name, constraint, getattr(self, name))
+                value = getattr(self, name)
+                if value is not None and not low <= value <= high:
+                    raise _wrong(name, constraint, value)
         if self.step_max_seconds <= self.step_min_seconds:
             constraint = f"more than step_min_seconds ({self.step_min_seconds:g})"
             raise _wrong("step_max_seconds", constraint, self.step_max_seconds)
-        if self.interval_seconds > self.lease_seconds / 3:
+        if self.lease_seconds is not None and self.interval_seconds > self.lease_seconds / 3:
             constraint = f"at most a third of lease_seconds ({self.lease_seconds:g})"
             raise _wrong("interval_seconds", constraint, self.interval_seconds)
 

@@ -1,13 +1,14 @@
-"""Where a rollout stands: the document that is kept on the serving host between two ticks."""
+"""Where the release of a model version stands, between two ticks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from airflow_mlops_provider.records import Record, RolloutVerdict
+from airflow_mlops_provider.records import RolloutVerdict
 from airflow_mlops_provider.steps.rollout.evidence import Evidence  # noqa: TC001 - a field type
+from airflow_mlops_provider.steps.rollout.kinds import ENDED, DrivenState
 
 State = Literal[
     "PENDING",
@@ -21,41 +22,32 @@ State = Literal[
     "ROLLED_BACK",
     "ROLLBACK_FAILED",
 ]
-ENDED: frozenset[str] = frozenset({"PAUSED", "SUCCEEDED", "ROLLED_BACK", "ROLLBACK_FAILED"})
-"""States that only a person or a new rollout moves on from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutState(Record):
-    """One moment of a rollout; JSON values only."""
+class RolloutState(DrivenState):
+    """One moment of a release; JSON values only."""
 
+    kind: str = "canary"
     state: State = "PENDING"
-    candidate: str
     model_uri: str
-    champion: str
     weight: int = 0
     """The candidate's percent that is wanted now."""
     previous_weight: int = 0
     """The percent before, which is still in force until the wanted one is written."""
-    since: float
-    """When this state or step began, in seconds since the epoch."""
-    outage_since: float | None = None
-    """Since when counters have been missing."""
-    reason: str = ""
     evidence: Evidence
     steps: tuple[dict[str, Any], ...] = ()
     """The evidence of each step that is over."""
 
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> RolloutState:
-        """Read what the host kept, leaving out what the host itself added."""
-        known = {item.name for item in fields(cls)}
-        return cls.from_xcom({key: value for key, value in document.items() if key in known})
+    @property
+    def identity(self) -> str:
+        """See :attr:`CanaryPlan.identity`."""
+        return f"{self.kind} {self.candidate} {self.model_uri}"
 
     @property
-    def ended(self) -> bool:
-        """Whether the driver has nothing left to do."""
-        return self.state in ENDED
+    def deployments(self) -> dict[str, str]:
+        """The candidate's."""
+        return {self.candidate: self.model_uri}
 
     @property
     def traffic(self) -> dict[str, int]:
@@ -96,6 +88,10 @@ class RolloutState(Record):
                 "steps": list(self.steps),
             }
         )
+
+    def figures(self) -> dict[str, Any]:
+        """Return the counts of the step and what the tests say."""
+        return self.evidence.summary()
 
     def describe(self) -> str:
         """Say in a line where the rollout stands."""

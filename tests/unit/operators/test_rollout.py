@@ -8,9 +8,10 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_mlops_provider.exceptions import PermanentError, ServingUnavailableError
-from airflow_mlops_provider.operators import rollout
 from airflow_mlops_provider.operators.base import failing_for_good
-from airflow_mlops_provider.operators.rollout import CanaryRolloutOperator, explain
+from airflow_mlops_provider.operators.rollout import base as rollout
+from airflow_mlops_provider.operators.rollout.base import explain
+from airflow_mlops_provider.operators.rollout.canary import CanaryRolloutOperator
 from airflow_mlops_provider.records import RolloutVerdict
 from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
 from airflow_mlops_provider.triggers.rollout import RolloutTrigger
@@ -25,6 +26,7 @@ FAST = {
     "bake_seconds": "0",
     "lease_seconds": "30",
 }
+NO_KNOBS = {"candidate", "kind", "model_uri", "options"}
 STEP = {
     "state": "STEP",
     "weight": 10,
@@ -148,11 +150,14 @@ def test_every_argument_is_a_template():
     arguments = set(inspect.signature(CanaryRolloutOperator.__init__).parameters)
     arguments -= {"self", "kwargs", "deferrable"}
     assert arguments <= set(CanaryRolloutOperator.template_fields)
-    assert set(CanaryPlan.__dataclass_fields__) - {"candidate", "model_uri"} <= arguments
+    assert (
+        set(CanaryPlan.__dataclass_fields__) - {"candidate", "kind", "model_uri", "options"}
+        <= arguments
+    )
 
 
 def test_the_defaults_are_those_of_the_plan():
     defaults = inspect.signature(CanaryRolloutOperator.__init__).parameters
     for name, knob in CanaryPlan.__dataclass_fields__.items():
-        if name not in ("candidate", "model_uri"):
+        if name not in NO_KNOBS:
             assert defaults[name].default == knob.default, name

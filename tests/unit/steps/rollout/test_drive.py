@@ -13,7 +13,8 @@ from airflow_mlops_provider.exceptions import (
     ServingUnavailableError,
 )
 from airflow_mlops_provider.steps.rollout.drive import Driver, abort, begin, tick
-from airflow_mlops_provider.steps.rollout.machine import Observation, decide
+from airflow_mlops_provider.steps.rollout.kinds import Observation
+from airflow_mlops_provider.steps.rollout.machine import decide
 from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
 from airflow_mlops_provider.steps.rollout.state import RolloutState
 from tests.serving_fake import CrashError, with_champion

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import conf
-from airflow.sdk.exceptions import AirflowFailException
-
-from airflow_mlops_provider.exceptions import RolloutFailedError, ServingUnavailableError
 from airflow_mlops_provider.hooks.serving import ServingHook
-from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good
-from airflow_mlops_provider.records import ModelVersionRef, RolloutVerdict
-from airflow_mlops_provider.triggers.rollout import RolloutTrigger
+from airflow_mlops_provider.operators.rollout.base import DEFERRABLE, RolloutOperator
+from airflow_mlops_provider.records import ModelVersionRef
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
-
     from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
 
 _KNOBS = (
@@ -40,11 +32,9 @@ _KNOBS = (
     "rollback_timeout_seconds",
     "lease_seconds",
 )
-_EVIDENCE_STEPS = 3
-"""Steps that an error message shows; XCom and MLflow hold them all."""
 
 
-class CanaryRolloutOperator(MlopsOperator):
+class CanaryRolloutOperator(RolloutOperator):
     """Move traffic from the champion to a candidate in steps, as long as the evidence allows.
 
     Gives a ``RolloutVerdict``. A rollout that was rolled back or paused pushes its verdict and
@@ -79,7 +69,7 @@ class CanaryRolloutOperator(MlopsOperator):
     """
 
     template_fields: Sequence[str] = (
-        *MlopsOperator.shared_template_fields,
+        *RolloutOperator.shared_template_fields,
         "endpoint",
         "candidate",
         *_KNOBS,
@@ -109,7 +99,7 @@ class CanaryRolloutOperator(MlopsOperator):
         ready_timeout_seconds: float = 180,
         rollback_timeout_seconds: float = 300,
         lease_seconds: float = 120,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        deferrable: bool = DEFERRABLE,
         serving_conn_id: str = ServingHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -137,32 +127,6 @@ class CanaryRolloutOperator(MlopsOperator):
         self.deferrable = deferrable
         self.serving_conn_id = serving_conn_id
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Start or take up the rollout, then wait for its end here or in the triggerer."""
-        from airflow_mlops_provider.steps.rollout.drive import Driver, begin
-
-        with failing_for_good():
-            plan = self._plan()
-            client = ServingHook(self.serving_conn_id).get_conn()
-            state = begin(client, self.endpoint, plan, time.time())
-            driver = Driver(client, self.endpoint, plan)
-            while not state.ended:
-                state = driver.tick(time.time()) or state
-                self.log.info("Rollout: %s", state.describe())
-                if state.ended:
-                    break
-                if self.deferrable:
-                    self._defer(plan)
-                time.sleep(plan.interval_seconds)
-        return self._conclude(context, state.verdict(self.endpoint))
-
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Record what the trigger saw the rollout end with."""
-        if "verdict" in event:
-            return self._conclude(context, RolloutVerdict.from_xcom(event["verdict"]))
-        failure = AirflowFailException if event["permanent"] else ServingUnavailableError
-        raise failure(event["error"])
-
     def _plan(self) -> CanaryPlan:
         from airflow_mlops_provider.steps.deploy import deployment_name
         from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
@@ -173,49 +137,3 @@ class CanaryRolloutOperator(MlopsOperator):
             model_uri=version.model_uri,
             **{name: getattr(self, name) for name in _KNOBS},
         )
-
-    def _defer(self, plan: CanaryPlan) -> NoReturn:
-        self.defer(
-            trigger=RolloutTrigger(
-                endpoint=self.endpoint,
-                plan=plan.to_xcom(),
-                serving_conn_id=self.serving_conn_id,
-            ),
-            method_name="execute_complete",
-        )
-
-    def _conclude(self, context: Context, verdict: RolloutVerdict) -> dict[str, Any]:
-        """Keep the verdict, then fail the task unless the candidate was promoted."""
-        record = verdict.to_xcom()
-        with self.tracked_run(context) as run:
-            run.log_record(verdict)
-            if verdict.state != "SUCCEEDED":
-                context["ti"].xcom_push(key="return_value", value=record)
-                raise RolloutFailedError(explain(verdict))
-        self.log.info("%s serves all traffic of %s", verdict.candidate, verdict.endpoint)
-        return record
-
-
-_REMEDIES = {
-    "ROLLED_BACK": "All traffic is on {champion}. Register a better version, or undeploy "
-    "{candidate} and run the rollout again.",
-    "ROLLBACK_FAILED": "Set the traffic by hand: deploy {champion} with traffic 100. Clearing "
-    "this task tries to roll back again.",
-    "PAUSED": "The traffic stays as it is. Clear this task to go on, or end the rollout by "
-    "deploying {champion} or {candidate} with traffic 100.",
-}
-
-
-def explain(verdict: RolloutVerdict) -> str:
-    """Say how a rollout that did not succeed ended, on what evidence, and what to do."""
-    remedy = _REMEDIES[verdict.state].format(champion=verdict.champion, candidate=verdict.candidate)
-    steps = "; ".join(
-        f"{step['weight']} % for {step['seconds']:.0f} s: candidate {step['candidate_errors']} "
-        f"errors of {step['candidate_requests']}, champion {step['champion_errors']} of "
-        f"{step['champion_requests']}, e-value {step['error_e_value']:g}"
-        for step in verdict.steps[-_EVIDENCE_STEPS:]
-    )
-    return (
-        f"The rollout of {verdict.candidate} on {verdict.endpoint} ended {verdict.state}: "
-        f"{verdict.reason}. {remedy} Evidence: {steps or 'none was gathered'}."
-    )
