@@ -20,6 +20,7 @@ ZERO = {
     "client_errors": 0,
     "schema_violations": 0,
     "shadow_requests": 0,
+    "shadow_errors": 0,
     "latency_ms_sum": 0.0,
     "log_latency_sum": 0.0,
     "log_latency_sq_sum": 0.0,
@@ -40,6 +41,7 @@ class FakeTarget:
     lease_seconds: float | None = None
     rollback_traffic: dict[str, int] = field(default_factory=dict)
     counters: dict[str, dict] = field(default_factory=dict)
+    paired: dict[str, dict] = field(default_factory=dict)
     metrics_down: bool = False
     down: bool = False
     frozen: bool = False
@@ -113,8 +115,11 @@ class FakeTarget:
             raise RegistryConflictError("stale generation")
         assert sum(traffic.values()) == 100
         assert set(traffic) <= set(self.deployments)
+        if mirror_traffic is not None:
+            self.mirror = dict(mirror_traffic)
+        if dict(traffic) != self.traffic:
+            self.history.append(dict(traffic))
         self.traffic = dict(traffic)
-        self.history.append(dict(traffic))
         self.generation += 1
         self._maybe_crash()
         return self.get_state(endpoint)
@@ -124,6 +129,12 @@ class FakeTarget:
         if self.metrics_down:
             raise ServingUnavailableError("no counters")
         return json.loads(json.dumps(self.counters))
+
+    def pairs(self, endpoint, *, tolerance):
+        self._call()
+        if self.metrics_down:
+            raise ServingUnavailableError("no pairs")
+        return json.loads(json.dumps(self.paired))
 
     def get_rollout(self, endpoint):
         self._call()
@@ -141,7 +152,7 @@ class FakeTarget:
 
     def expire_lease(self):
         """Do what the host does when nobody drives a rollout."""
-        self.traffic = dict(self.rollback_traffic)
+        self.traffic, self.mirror = dict(self.rollback_traffic), {}
         self.generation += 1
         self.rollout = {**self.rollout, "state": "ROLLED_BACK", "reason": "lease expired: test"}
 
