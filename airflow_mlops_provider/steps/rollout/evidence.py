@@ -151,7 +151,7 @@ class Evidence:
 
         For rates that is half the way (in logarithm) to rejection, so that one stray error at
         a small weight does not hold a rollout; for latency an estimate beyond the margin. What
-        is in ``dry_run`` holds nothing.
+        is in ``dry_run_metrics`` holds nothing.
         """
         slower = self.latency.difference
         slow = slower is not None and plan.too_slow(slower, self._typical_ms())
@@ -160,7 +160,7 @@ class Evidence:
             "latency": slow,
             **{name: test.leans(plan.alpha_of(name)) for name, test in self.metrics.items()},
         }
-        return any(leans for test, leans in leaning.items() if test not in plan.dry_run)
+        return any(leans for test, leans in leaning.items() if test not in plan.dry_run_metrics)
 
     def broken_guardrail(self, plan: ReleasePlan) -> str | None:
         """Say which limit the candidate broke in this step, if any."""

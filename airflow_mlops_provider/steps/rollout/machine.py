@@ -271,8 +271,8 @@ def _judged(
     plan: ReleasePlan, state: RolloutState, findings: Findings
 ) -> tuple[RolloutState, str | None]:
     """Return why the candidate must go, if it must, and note what only would have said so."""
-    dry = {test: reason for test, reason in findings if test in plan.dry_run}
-    acting = [reason for test, reason in findings if test not in plan.dry_run]
+    dry = {test: reason for test, reason in findings if test in plan.dry_run_metrics}
+    acting = [reason for test, reason in findings if test not in plan.dry_run_metrics]
     state = replace(state, dry_run={**state.dry_run, **dry})
     return state, state.evidence.broken_guardrail(plan) or next(iter(acting), None)
 

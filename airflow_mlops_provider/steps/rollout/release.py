@@ -14,7 +14,8 @@ from airflow_mlops_provider.steps.rollout.metrics import MetricSpec  # noqa: TC0
 
 TESTS = frozenset({"errors", "latency", "disagreement", "shift"})
 """What is judged in any case, beside a plan's own metrics."""
-_LISTS = ("steps", "dry_run")
+_FOR_ERRORS = 0.8
+_LISTS = frozenset({"steps", "dry_run_metrics"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class ReleasePlan(DrivenPlan):
 
     model_uri: str
     alpha: float = 0.05
-    """Chance of ever accusing a sound candidate: half for errors, half for all else."""
+    """Chance of ever accusing a sound candidate: four fifths for errors, the rest for all else."""
     margin: float = 0.0
     """How much higher, relatively, the candidate's error rate may be."""
     latency_margin: float = 0.05
@@ -58,7 +59,7 @@ class ReleasePlan(DrivenPlan):
     """Guardrail on errors in looks in which the candidate answered nothing else."""
     max_schema_violations: int = 0
     """Guardrail on answers of the candidate in a step that do not fit its output signature."""
-    dry_run: tuple[str, ...] = ()
+    dry_run_metrics: tuple[str, ...] = ()
     """Tests and metrics that are judged and reported but never act."""
     on_metric_outage: Literal["rollback", "pause"] = "rollback"
     """What follows when counters are missing for ``outage_seconds``."""
@@ -77,8 +78,8 @@ class ReleasePlan(DrivenPlan):
             ParameterError: a knob lies outside its limits; the message names it.
             RecordError: a knob is not even of its type.
         """
-        for name in _LISTS:
-            if isinstance(knobs.get(name), str):
+        for name in _LISTS & knobs.keys():
+            if isinstance(knobs[name], str):
                 knobs[name] = _items(knobs[name])
         if isinstance(knobs.get("metrics"), str):
             knobs["metrics"] = json.loads(knobs["metrics"])
@@ -118,9 +119,12 @@ class ReleasePlan(DrivenPlan):
     def alpha_of(self, test: str) -> float:
         """Return the share of ``alpha`` for a test of live traffic.
 
-        Errors have half of it however many metrics there are.
+        Errors have four fifths of it however many metrics there are: they are rare, so they need
+        it most, while means are known well at any rate.
         """
-        return self.alpha / 2 if test == "errors" else self.alpha / 2 / (1 + len(self.own_metrics))
+        if test == "errors":
+            return self.alpha * _FOR_ERRORS
+        return self.alpha * (1 - _FOR_ERRORS) / (1 + len(self.own_metrics))
 
     def too_slow(self, slower: float, typical_ms: float) -> bool:
         """Tell whether a difference of log latency is beyond the margin and the slack."""
@@ -135,20 +139,23 @@ class ReleasePlan(DrivenPlan):
                 value = getattr(self, name, None)
                 if value is not None and not low <= value <= high:
                     raise self.wrong(name, constraint, value)
+        self._check_names()
         if self.lease_seconds is not None and self.interval_seconds > self.lease_seconds / 3:
             constraint = f"at most a third of lease_seconds ({self.lease_seconds:g})"
             raise self.wrong("interval_seconds", constraint, self.interval_seconds)
+        rules = self.shadow
+        if rules and rules.max_seconds <= rules.min_seconds:
+            name = "max_seconds" if self.kind == "shadow" else "shadow_max_seconds"
+            constraint = f"more than the shortest time ({rules.min_seconds:g})"
+            raise self.wrong(name, constraint, rules.max_seconds)
+
+    def _check_names(self) -> None:
         for metric in self.own_metrics:
             metric.check()
         known = TESTS | {metric.name for metric in self.own_metrics}
-        if set(self.dry_run) - known:
+        if set(self.dry_run_metrics) - known:
             constraint = f"of the tests and metrics ({', '.join(sorted(known))})"
-            raise self.wrong("dry_run", constraint, self.dry_run)
-        rules = self.shadow
-        if rules and rules.max_seconds <= rules.min_seconds:
-            names = [name for name in ("max_seconds", "shadow_max_seconds") if hasattr(self, name)]
-            constraint = f"more than the shortest time ({rules.min_seconds:g})"
-            raise self.wrong(names[0], constraint, rules.max_seconds)
+            raise self.wrong("dry_run_metrics", constraint, self.dry_run_metrics)
 
     def wrong(self, name: str, constraint: str, value: object) -> ParameterError:
         """Return the error that names a knob."""
