@@ -25,6 +25,18 @@ ZERO = {
     "log_latency_sum": 0.0,
     "log_latency_sq_sum": 0.0,
 }
+ZERO_PAIRS = {
+    "pairs": 0,
+    "disagreements": 0,
+    "scored": 0,
+    "difference_sum": 0.0,
+    "difference_sq_sum": 0.0,
+    "log_latency_sum": 0.0,
+    "log_latency_sq_sum": 0.0,
+    "champion_failed": 0,
+    "shadow_failed": 0,
+}
+ALL_ABILITIES = frozenset({"traffic", "observe", "lease", "mirror", "pairs"})
 
 
 class CrashError(BaseException):
@@ -47,7 +59,7 @@ class FakeTarget:
     frozen: bool = False
     """Traffic cannot be set."""
     broken_models: set[str] = field(default_factory=set)
-    abilities: frozenset[str] = frozenset({"traffic", "observe", "lease"})
+    abilities: frozenset[str] = ALL_ABILITIES
     history: list[dict[str, int]] = field(default_factory=list)
     crash_in: int | None = None
     """Die at the n-th call from now, before (even) or after (odd) it took effect."""
@@ -166,6 +178,21 @@ class FakeTarget:
             n = requests * percent // 100
             errors = round(n * (error_rates or {}).get(name, 0))
             self.count(name, n, errors, (latency_ms or {}).get(name, 10.0))
+
+    def mirror_requests(self, name, n, *, disagreements=0, failed=0, shift=0.0, slower=0.0):
+        """Count ``n`` requests that were mirrored to ``name``; ``slower`` is of log latency."""
+        paired = self.paired.setdefault(name, dict(ZERO_PAIRS))
+        answered = n - failed
+        paired["pairs"] += answered
+        paired["scored"] += answered
+        paired["disagreements"] += disagreements
+        paired["difference_sum"] += shift * answered
+        paired["difference_sq_sum"] += (shift**2 + 0.01) * answered
+        paired["log_latency_sum"] += slower * answered
+        paired["log_latency_sq_sum"] += (slower**2 + 0.25) * answered
+        paired["shadow_failed"] += failed
+        self.counters[name]["shadow_requests"] += n
+        self.counters[name]["shadow_errors"] += failed
 
     def count(self, name, requests, errors=0, latency_ms=10.0, schema_violations=0):
         """Add to a deployment's counters; latencies vary by half around their median."""

@@ -44,7 +44,8 @@ def decide(
         return roll_back(state, now, f"deployment {state.candidate!r} is gone or was replaced")
     state = _knowing_slow(plan, state, observation)
     sides = _sides(plan, state, observation)
-    if sides is None:
+    unpaired = state.state == "SHADOW" and _pairs(state, observation) is None
+    if sides is None or unpaired:
         return _blind(plan, state, now)
     state = replace(state, outage_since=None)
     return _WATCHED[state.state](plan, state, observation, sides, now)
@@ -112,8 +113,7 @@ def _shadow(
 ) -> RolloutState:
     rules, pairs = plan.shadow, _pairs(state, observation)
     assert rules is not None
-    if pairs is None:
-        return _blind(plan, state, now)
+    assert pairs is not None
     evidence = state.evidence.watched(sides).mirrored(pairs)
     state, against = _judged(
         plan, replace(state, evidence=evidence), evidence.shadow_findings(plan, rules)

@@ -83,7 +83,8 @@ class RolloutState(DrivenState):
     @property
     def fallback(self) -> dict[str, int]:
         """The champion, for as long as it is there to fall back to."""
-        return {self.candidate if self.state == "RETIRING" else self.champion: 100}
+        final = self.state == "RETIRING" or (self.state == "SUCCEEDED" and self.weight == 100)
+        return {self.candidate if final else self.champion: 100}
 
     @property
     def compares_pairs(self) -> bool:
