@@ -55,7 +55,7 @@ TRUTHS = (
     Truth("2x errors", errors=2.0, goal=0.99, looks=LOOKS),
     Truth("2x errors, drifting 0-2x", errors=2.0, drifts=True, goal=0.99, looks=LOOKS),
     Truth("5x errors", errors=5.0, goal=0.99, looks=4),
-    Truth("+10 % latency", latency=1.1, goal=0.95, looks=LOOKS),
+    Truth("+10 % latency", latency=1.1, goal=0.95, looks=60),
 )
 
 
