@@ -542,3 +542,31 @@ def test_whatever_happens_nothing_is_promoted_without_evidence_and_it_ends(plan,
             assert min(step["champion_requests"], step["candidate_requests"]) >= plan.min_requests
     if final.state == "SUCCEEDED" and plan.kind == "blue_green":
         assert sum(s["candidate_requests"] for s in final.steps if s["state"] == "BAKING") >= 100
+
+
+@pytest.mark.parametrize("plan", PLANS[:1] + PLANS[2:3])
+def test_two_drivers_at_once_move_each_weight_once(plan):
+    target, now = with_champion(), 0.0
+    for _ in range(100):
+        state = tick(target, "e", plan, now)
+        tick(target, "e", plan, now + 1)
+        if state.ended:
+            break
+        target.serve(1000)
+        now += plan.interval_seconds
+    assert state.state == "SUCCEEDED"
+    assert [traffic.get("v2") for traffic in target.history] == list(plan.weights)
+
+
+def test_a_slower_driver_that_writes_an_older_state_can_only_pause():
+    target, plan = with_champion(), canary()
+    now = until(target, plan, "STEP")
+    stale = target.get_rollout("e")
+    while target.traffic == {"v1": 90, "v2": 10}:
+        now += 10
+        target.serve(1000)
+        tick(target, "e", plan, now)
+    target.rollout = stale
+    assert tick(target, "e", plan, now + 10).state == "PAUSED"
+    assert begin(target, "e", plan, now + 20).weight == 50
+    assert drive(target, plan, now=now + 20)[0].state == "SUCCEEDED"
