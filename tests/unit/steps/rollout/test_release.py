@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -148,6 +149,28 @@ def test_pairs_that_cannot_be_read_hold_the_shadow_then_roll_it_back():
     target.pairs = lambda endpoint, tolerance: target.paired
     assert tick(target, "e", shadow(), now + 10).state == "SHADOW"
     assert tick(target, "e", shadow(), now + 100).state == "ROLLED_BACK"
+
+
+@pytest.mark.parametrize("crash", range(6))
+def test_a_pause_that_was_cut_short_leaves_no_mirror(crash):
+    target = with_champion()
+    now = until(target, shadow(), "SHADOW")
+    target.create_deployment("e", "v7", "models:/m/7")
+    target.traffic, target.crash_in = {"v7": 100}, crash
+    with suppress(CrashError):
+        tick(target, "e", shadow(), now + 10)
+    target.crash_in = None
+    assert tick(target, "e", shadow(), now + 20).state == "PAUSED"
+    assert (target.traffic, target.mirror) == ({"v7": 100}, {})
+
+
+def test_the_candidate_is_deployed_with_its_options():
+    target, given = with_champion(), []
+    created = target.create_deployment
+    target.create_deployment = lambda *args, **more: given.append(more) or created(*args, **more)
+    tick(target, "e", canary(options={"workers": 2}), 0)
+    tick(with_champion(), "e", canary(), 0)
+    assert given == [{"timeout": 180, "options": {"workers": 2}}]
 
 
 def test_a_shadow_whose_traffic_somebody_moved_pauses_without_its_mirror():
