@@ -25,7 +25,7 @@ class RolloutTrigger(BaseTrigger):
 
     Args:
         endpoint: Name of the endpoint.
-        plan: The ``CanaryPlan`` as a dict.
+        plan: The plan of any kind of rollout, as a dict.
         serving_conn_id: Connection of the serving host.
     """
 
@@ -64,13 +64,14 @@ class RolloutTrigger(BaseTrigger):
             return await self._driven(driver)
 
     async def _driven(self, driver: Driver) -> dict[str, Any]:
-        told = ""
+        from airflow_mlops_provider.steps.rollout.progress import Progress
+
+        progress = Progress()
         while True:
             state = await asyncio.to_thread(driver.tick, time.time())
-            line = state.describe() if state else "the serving host does not answer, trying on"
-            if line != told:
+            line = progress.line(state, time.time())
+            if line:
                 self.log.info("Rollout: %s", line)
-                told = line
             if state and state.ended:
                 return state.verdict(self.endpoint).to_xcom()
             await asyncio.sleep(driver.plan.interval_seconds)
@@ -82,9 +83,9 @@ class RolloutTrigger(BaseTrigger):
 
     def _driver(self, client: ServingClient) -> Driver:
         from airflow_mlops_provider.steps.rollout.drive import Driver
-        from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
+        from airflow_mlops_provider.steps.rollout.kinds import read_plan
 
-        return Driver(client, self.endpoint, CanaryPlan.from_xcom(self.plan))
+        return Driver(client, self.endpoint, read_plan(self.plan))
 
     def _abort(self) -> None:
         from airflow_mlops_provider.steps.rollout.drive import abort

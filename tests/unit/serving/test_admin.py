@@ -133,3 +133,10 @@ def metrics_of(folder):
     answer = TestClient(app).get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain")
     return answer.text
+
+
+def test_pairs_are_counted_at_a_tolerance(client):
+    client.put("/endpoints/e")
+    assert client.get("/endpoints/e/pairs?tolerance=0.1").json() == {}
+    for tolerance in ("-1", "nan", "much"):
+        assert client.get(f"/endpoints/e/pairs?tolerance={tolerance}").status_code == 400

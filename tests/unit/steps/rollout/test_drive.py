@@ -13,7 +13,8 @@ from airflow_mlops_provider.exceptions import (
     ServingUnavailableError,
 )
 from airflow_mlops_provider.steps.rollout.drive import Driver, abort, begin, tick
-from airflow_mlops_provider.steps.rollout.machine import Observation, decide
+from airflow_mlops_provider.steps.rollout.kinds import Observation
+from airflow_mlops_provider.steps.rollout.machine import decide
 from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
 from airflow_mlops_provider.steps.rollout.state import RolloutState
 from tests.serving_fake import CrashError, with_champion
@@ -158,7 +159,7 @@ def test_evidence_that_leans_against_the_candidate_holds_it():
     target = with_champion()
     until(target, "STEP")
     target.count("v1", 5000, errors=0)
-    target.count("v2", 600, errors=3)
+    target.count("v2", 600, errors=2)
     state = tick(target, "e", plan(), 100)
     assert (state.state, state.weight) == ("STEP", 10)
 
