@@ -20,10 +20,23 @@ ZERO = {
     "client_errors": 0,
     "schema_violations": 0,
     "shadow_requests": 0,
+    "shadow_errors": 0,
     "latency_ms_sum": 0.0,
     "log_latency_sum": 0.0,
     "log_latency_sq_sum": 0.0,
 }
+ZERO_PAIRS = {
+    "pairs": 0,
+    "disagreements": 0,
+    "scored": 0,
+    "difference_sum": 0.0,
+    "difference_sq_sum": 0.0,
+    "log_latency_sum": 0.0,
+    "log_latency_sq_sum": 0.0,
+    "champion_failed": 0,
+    "shadow_failed": 0,
+}
+ALL_ABILITIES = frozenset({"traffic", "observe", "lease", "mirror", "pairs"})
 
 
 class CrashError(BaseException):
@@ -40,12 +53,13 @@ class FakeTarget:
     lease_seconds: float | None = None
     rollback_traffic: dict[str, int] = field(default_factory=dict)
     counters: dict[str, dict] = field(default_factory=dict)
+    paired: dict[str, dict] = field(default_factory=dict)
     metrics_down: bool = False
     down: bool = False
     frozen: bool = False
     """Traffic cannot be set."""
     broken_models: set[str] = field(default_factory=set)
-    abilities: frozenset[str] = frozenset({"traffic", "observe", "lease"})
+    abilities: frozenset[str] = ALL_ABILITIES
     history: list[dict[str, int]] = field(default_factory=list)
     crash_in: int | None = None
     """Die at the n-th call from now, before (even) or after (odd) it took effect."""
@@ -113,8 +127,11 @@ class FakeTarget:
             raise RegistryConflictError("stale generation")
         assert sum(traffic.values()) == 100
         assert set(traffic) <= set(self.deployments)
+        if mirror_traffic is not None:
+            self.mirror = dict(mirror_traffic)
+        if dict(traffic) != self.traffic:
+            self.history.append(dict(traffic))
         self.traffic = dict(traffic)
-        self.history.append(dict(traffic))
         self.generation += 1
         self._maybe_crash()
         return self.get_state(endpoint)
@@ -124,6 +141,12 @@ class FakeTarget:
         if self.metrics_down:
             raise ServingUnavailableError("no counters")
         return json.loads(json.dumps(self.counters))
+
+    def pairs(self, endpoint, *, tolerance):
+        self._call()
+        if self.metrics_down:
+            raise ServingUnavailableError("no pairs")
+        return json.loads(json.dumps(self.paired))
 
     def get_rollout(self, endpoint):
         self._call()
@@ -141,7 +164,7 @@ class FakeTarget:
 
     def expire_lease(self):
         """Do what the host does when nobody drives a rollout."""
-        self.traffic = dict(self.rollback_traffic)
+        self.traffic, self.mirror = dict(self.rollback_traffic), {}
         self.generation += 1
         self.rollout = {**self.rollout, "state": "ROLLED_BACK", "reason": "lease expired: test"}
 
@@ -155,6 +178,21 @@ class FakeTarget:
             n = requests * percent // 100
             errors = round(n * (error_rates or {}).get(name, 0))
             self.count(name, n, errors, (latency_ms or {}).get(name, 10.0))
+
+    def mirror_requests(self, name, n, *, disagreements=0, failed=0, shift=0.0, slower=0.0):
+        """Count ``n`` requests that were mirrored to ``name``; ``slower`` is of log latency."""
+        paired = self.paired.setdefault(name, dict(ZERO_PAIRS))
+        answered = n - failed
+        paired["pairs"] += answered
+        paired["scored"] += answered
+        paired["disagreements"] += disagreements
+        paired["difference_sum"] += shift * answered
+        paired["difference_sq_sum"] += (shift**2 + 0.01) * answered
+        paired["log_latency_sum"] += slower * answered
+        paired["log_latency_sq_sum"] += (slower**2 + 0.25) * answered
+        paired["shadow_failed"] += failed
+        self.counters[name]["shadow_requests"] += n
+        self.counters[name]["shadow_errors"] += failed
 
     def count(self, name, requests, errors=0, latency_ms=10.0, schema_violations=0):
         """Add to a deployment's counters; latencies vary by half around their median."""

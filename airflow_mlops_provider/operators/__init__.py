@@ -41,7 +41,10 @@ from airflow_mlops_provider.operators.registry import (
     RollbackModelOperator,
     SetModelAliasOperator,
 )
+from airflow_mlops_provider.operators.rollout.approve import ApproveRolloutOperator
+from airflow_mlops_provider.operators.rollout.blue_green import BlueGreenRolloutOperator
 from airflow_mlops_provider.operators.rollout.canary import CanaryRolloutOperator
+from airflow_mlops_provider.operators.rollout.shadow import ShadowRolloutOperator
 from airflow_mlops_provider.operators.snapshot import SnapshotDatasetOperator
 from airflow_mlops_provider.operators.split import SplitDatasetOperator
 from airflow_mlops_provider.operators.train import TrainModelOperator
@@ -54,8 +57,10 @@ from airflow_mlops_provider.operators.validate import (
 __all__ = [
     "ABTestOperator",
     "ApproveModelOperator",
+    "ApproveRolloutOperator",
     "BanditRolloutOperator",
     "BatchPredictOperator",
+    "BlueGreenRolloutOperator",
     "CanaryRolloutOperator",
     "CheckFeatureServiceOperator",
     "CheckFeatureSkewOperator",
@@ -81,6 +86,7 @@ __all__ = [
     "RunNotebookOperator",
     "RunTrialsOperator",
     "SetModelAliasOperator",
+    "ShadowRolloutOperator",
     "SnapshotDatasetOperator",
     "SplitDatasetOperator",
     "StartPipelineRunOperator",

@@ -98,6 +98,11 @@ class AdminApi:
         """Counters by deployment."""
         return await self.host.observe(_endpoint(request))
 
+    async def pairs(self, request: Request) -> Any:
+        """Mirrored requests by shadow deployment: ``tolerance``."""
+        tolerance = float(request.query_params.get("tolerance", 0))
+        return await self.host.pairs(_endpoint(request), tolerance)
+
     async def get_rollout(self, request: Request) -> Any:
         """The rollout's document, or null."""
         return self.host.rollout(_endpoint(request))
@@ -129,6 +134,7 @@ def build_app(host: ServingHost, token: str) -> Starlette:
         ("DELETE", f"{one}/deployments/{{name}}", api.delete_deployment),
         ("PUT", f"{one}/traffic", api.set_traffic),
         ("GET", f"{one}/counters", api.observe),
+        ("GET", f"{one}/pairs", api.pairs),
         ("GET", f"{one}/rollout", api.get_rollout),
         ("PUT", f"{one}/rollout", api.put_rollout),
         ("DELETE", f"{one}/rollout", api.clear_rollout),

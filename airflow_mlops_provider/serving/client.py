@@ -148,6 +148,15 @@ class ServingClient:
         """
         return dict(self._call("GET", _path(endpoint, "counters")))
 
+    def pairs(self, endpoint: str, *, tolerance: float = 0.0) -> dict[str, dict[str, Any]]:
+        """Return, by shadow deployment, how its answers compare with those that were given.
+
+        Cumulative since the deployment was created: ``pairs`` that both sides answered, of them
+        ``disagreements`` (scores further apart than ``tolerance``, other answers unequal), sums
+        of the differences of scores and log latencies, ``champion_failed``, ``shadow_failed``.
+        """
+        return dict(self._call("GET", _path(endpoint, f"pairs?tolerance={tolerance!r}")))
+
     def get_rollout(self, endpoint: str) -> dict[str, Any] | None:
         """Return the document of the running or last rollout."""
         document = self._call("GET", _path(endpoint, "rollout"))

@@ -22,6 +22,7 @@ import httpx
 from airflow_mlops_provider.serving import state as states
 from airflow_mlops_provider.serving.envoy import Envoy
 from airflow_mlops_provider.serving.observer import Observer
+from airflow_mlops_provider.serving.pairs import Pairs
 from airflow_mlops_provider.serving.scorers import Scorers
 from airflow_mlops_provider.serving.state import EndpointState
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from airflow_mlops_provider.records import EndpointRef
     from airflow_mlops_provider.serving.scorers import Key
 
-CAPABILITIES = frozenset({"traffic", "mirror", "sticky", "observe", "lease"})
+CAPABILITIES = frozenset({"traffic", "mirror", "sticky", "observe", "lease", "pairs"})
 _TICK_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ class ServingHost:
         )
         self._changing = asyncio.Lock()
         self._counting = asyncio.Lock()
+        self._pairing = asyncio.Lock()
+        self._pairs = Pairs(folder / "logs")
         self._settled = True
         """Whether the router serves what is stored; changes under ``_changing`` only."""
         self._watches: list[asyncio.Task[None]] = []
@@ -139,6 +142,7 @@ class ServingHost:
             if name not in current.deployments:
                 return
             await self._change(endpoint, states.without_deployment(current, name))
+        self._pairs.forget(endpoint, name)
         await self._scorers.release((endpoint, name))
 
     async def set_traffic(self, endpoint: str, **wanted: Any) -> EndpointRef:
@@ -173,6 +177,14 @@ class ServingHost:
         with contextlib.suppress(httpx.HTTPError):
             await self._count_unanswered()
         return {name: self._observer.read(endpoint, name) for name in current.deployments}
+
+    async def pairs(self, endpoint: str, tolerance: float) -> dict[str, dict[str, Any]]:
+        """Return how the answers to mirrored requests compare (see ``pairs.py``)."""
+        current = states.find(self.endpoints, endpoint)
+        async with self._pairing:
+            return await asyncio.to_thread(
+                self._pairs.read, endpoint, set(current.deployments), tolerance
+            )
 
     async def rotate_logs(self, endpoint: str) -> None:
         """Close the open segments of an endpoint's prediction log."""

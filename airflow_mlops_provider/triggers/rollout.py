@@ -64,13 +64,14 @@ class RolloutTrigger(BaseTrigger):
             return await self._driven(driver)
 
     async def _driven(self, driver: Driver) -> dict[str, Any]:
-        told = ""
+        from airflow_mlops_provider.steps.rollout.progress import Progress
+
+        progress = Progress()
         while True:
             state = await asyncio.to_thread(driver.tick, time.time())
-            line = state.describe() if state else "the serving host does not answer, trying on"
-            if line != told:
+            line = progress.line(state, time.time())
+            if line:
                 self.log.info("Rollout: %s", line)
-                told = line
             if state and state.ended:
                 return {"verdict": state.verdict(self.endpoint).to_xcom()}
             if state and state.for_worker:

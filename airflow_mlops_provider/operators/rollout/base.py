@@ -12,7 +12,7 @@ from airflow_mlops_provider.exceptions import RolloutFailedError, ServingUnavail
 from airflow_mlops_provider.hooks.serving import ServingHook
 from airflow_mlops_provider.links import RolloutLink, rollout_url
 from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good
-from airflow_mlops_provider.records import Record, RolloutVerdict
+from airflow_mlops_provider.records import ModelVersionRef, Record, RolloutVerdict
 from airflow_mlops_provider.triggers.rollout import RolloutTrigger
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class RolloutOperator(MlopsOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Start or take up the rollout, then wait for its end here or in the triggerer."""
         from airflow_mlops_provider.steps.rollout.drive import Driver, begin
+        from airflow_mlops_provider.steps.rollout.progress import Progress
 
         context["ti"].xcom_push(
             key=RolloutLink.xcom_key, value=rollout_url(self.endpoint, self.serving_conn_id)
@@ -62,12 +63,15 @@ class RolloutOperator(MlopsOperator):
             plan = self._plan()
             client = ServingHook(self.serving_conn_id).get_conn()
             state = begin(client, self.endpoint, plan, time.time())
-            driver = Driver(client, self.endpoint, plan)
+            driver, progress = Driver(client, self.endpoint, plan), Progress()
             while not state.ended:
-                state = driver.tick(time.time()) or state
-                if state.for_worker:
-                    state = self._work(client, plan, state)
-                self.log.info("Rollout: %s", state.describe())
+                ticked = driver.tick(time.time())
+                if ticked and ticked.for_worker:
+                    ticked = self._work(client, plan, ticked)
+                line = progress.line(ticked, time.time())
+                if line:
+                    self.log.info("Rollout: %s", line)
+                state = ticked or state
                 if state.ended:
                     break
                 if self.deferrable:
@@ -107,6 +111,25 @@ class RolloutOperator(MlopsOperator):
         return record
 
 
+class ReleaseOperator(RolloutOperator):
+    """Base of the operators that release one model version; not for use in a DAG."""
+
+    knobs: ClassVar[tuple[str, ...]]
+    """Arguments that are fields of the plan."""
+    candidate: Any
+
+    def _given(self) -> dict[str, Any]:
+        """Return what the plan is made of."""
+        from airflow_mlops_provider.steps.deploy import deployment_name
+
+        version = ModelVersionRef.from_xcom(self.candidate)
+        return {
+            "candidate": deployment_name(version.version),
+            "model_uri": version.model_uri,
+            **{name: getattr(self, name) for name in self.knobs},
+        }
+
+
 _REMEDIES = {
     "ROLLED_BACK": "All traffic is on {champion}. Register a better version, or undeploy "
     "{candidate} and run the rollout again.",
@@ -120,13 +143,22 @@ _REMEDIES = {
 def explain(verdict: RolloutVerdict) -> str:
     """Say how a rollout that did not succeed ended, on what evidence, and what to do."""
     remedy = _REMEDIES[verdict.state].format(champion=verdict.champion, candidate=verdict.candidate)
-    steps = "; ".join(
-        f"{step['weight']} % for {step['seconds']:.0f} s: candidate {step['candidate_errors']} "
-        f"errors of {step['candidate_requests']}, champion {step['champion_errors']} of "
-        f"{step['champion_requests']}, e-value {step['error_e_value']:g}"
-        for step in verdict.steps[-_EVIDENCE_STEPS:]
-    )
+    steps = "; ".join(_told(step) for step in verdict.steps[-_EVIDENCE_STEPS:])
     return (
         f"The rollout of {verdict.candidate} on {verdict.endpoint} ended {verdict.state}: "
         f"{verdict.reason}. {remedy} Evidence: {steps or 'none was gathered'}."
+    )
+
+
+def _told(step: dict[str, Any]) -> str:
+    line = f"{step['weight']} % for {step['seconds']:.0f} s: "
+    if "pairs" in step:
+        return (
+            f"{line}{step['disagreements']} of {step['pairs']} mirrored requests disagree, "
+            f"{step['shadow_failed']} more failed"
+        )
+    return (
+        f"{line}candidate {step['candidate_errors']} errors of {step['candidate_requests']}, "
+        f"champion {step['champion_errors']} of {step['champion_requests']}, "
+        f"e-value {step['error_e_value']:g}"
     )

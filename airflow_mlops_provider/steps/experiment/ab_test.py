@@ -22,7 +22,7 @@ from airflow_mlops_provider.steps.experiment.look import Look, judge
 from airflow_mlops_provider.steps.experiment.plan import ABTestPlan
 from airflow_mlops_provider.steps.experiment.units import measured
 from airflow_mlops_provider.steps.rollout import machine
-from airflow_mlops_provider.steps.rollout.canary import CANARY
+from airflow_mlops_provider.steps.rollout.lifecycle import RELEASE
 from airflow_mlops_provider.steps.rollout.state import RolloutState, State, routed
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class ABTest:
 
     def fresh(self, plan: ABTestPlan, observation: Observation, now: float) -> ABTestState:
         """Return the first state, against the one deployment that serves all traffic."""
-        begun = CANARY.fresh(plan.guard, observation, now)
+        begun = RELEASE.fresh(plan.guard, observation, now)
         known = {each.name: getattr(begun, each.name) for each in fields(begun)}
         sticky = plan.question.unit == "entity"
         return ABTestState(**{**known, "kind": plan.kind, "sticky": sticky})
@@ -140,7 +140,7 @@ class ABTest:
                 f"{state.champion!r} and {state.candidate!r} at {plan.question.split} %. Set "
                 "it so, or end the test by deploying one of them with traffic 100."
             )
-        going = CANARY.resumed(plan.guard, state, observation, now)
+        going = RELEASE.resumed(plan.guard, state, observation, now)
         return replace(
             cast("ABTestState", going),
             started=None,

@@ -8,8 +8,9 @@ same place, wherever the last one stopped. What is decided is up to the plan's k
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from airflow_mlops_provider.exceptions import (
     MlopsError,
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from airflow_mlops_provider.records import EndpointRef
     from airflow_mlops_provider.steps.rollout.kinds import DrivenPlan, DrivenState
 
-_VERIFIED = frozenset({"PENDING", "PROMOTING", "CLOSING", "ROLLING_BACK"})
+_ATTEMPTS = 3
+_VERIFIED = frozenset({"PENDING", "PROMOTING", "RETIRING", "CLOSING", "ROLLING_BACK"})
 """States that a successful write may end, so they are judged again after it."""
 
 
@@ -58,6 +60,10 @@ class TrafficTarget(Protocol):
     def observe(self, endpoint: str) -> dict[str, dict[str, Any]]:
         """Return cumulative counters by deployment."""
 
+    @property
+    def delete_deployment(self) -> Callable[[str, str], None]:
+        """``(endpoint, name)``: delete a deployment without traffic, unless it is gone."""
+
     def get_rollout(self, endpoint: str) -> dict[str, Any] | None:
         """Return the document that was put last."""
 
@@ -70,6 +76,13 @@ class TrafficTarget(Protocol):
         rollback_traffic: dict[str, int],
     ) -> None:
         """Keep a document; roll back if it is not renewed within the lease (None: never)."""
+
+
+class MirrorTarget(TrafficTarget, Protocol):
+    """What a target with the capability ``pairs`` can do beside."""
+
+    def pairs(self, endpoint: str, *, tolerance: float) -> dict[str, dict[str, Any]]:
+        """Return counts of mirrored requests by shadow deployment."""
 
 
 def begin(target: TrafficTarget, endpoint: str, plan: DrivenPlan, now: float) -> DrivenState:
@@ -117,7 +130,7 @@ def tick(target: TrafficTarget, endpoint: str, plan: DrivenPlan, now: float) -> 
     if state.ended:
         return state
     kind, ref = kind_of(plan.kind), target.get_state(endpoint)
-    observation = _observed(target, ref, plan)
+    observation = _observed(target, ref, plan, pairs=state.compares_pairs)
     if state.state != "ROLLING_BACK":  # which is judged only after it was tried
         state = kind.decide(plan, state, observation, now)
     state = state.noted(now)
@@ -148,6 +161,32 @@ def abort(
         return None
     _keep(target, endpoint, plan, kind_of(plan.kind).roll_back(state, now, reason))
     return tick(target, endpoint, plan, now)
+
+
+def approve(target: TrafficTarget, endpoint: str, by: str) -> bool:
+    """Let a rollout that awaits approval go on at its next tick.
+
+    A tick that runs meanwhile may write over it, so repeat this until it returns False.
+
+    Args:
+        target: The serving target.
+        endpoint: Name of the endpoint.
+        by: Who approves; kept with the evidence.
+
+    Returns:
+        Whether the rollout still awaits its approval.
+    """
+    document = target.get_rollout(endpoint)
+    if document is None or document.get("state") != "AWAIT_APPROVAL":
+        return False
+    if not document.get("approved_by"):
+        target.put_rollout(
+            endpoint,
+            {**document, "approved_by": by},
+            lease_seconds=document["lease_seconds"],
+            rollback_traffic=read_state(document).fallback,
+        )
+    return True
 
 
 class Driver:
@@ -210,17 +249,21 @@ def _require_capabilities(target: TrafficTarget, plan: DrivenPlan) -> None:
         )
 
 
-def _observed(target: TrafficTarget, ref: EndpointRef, plan: DrivenPlan) -> Observation:
-    try:
+def _observed(
+    target: TrafficTarget, ref: EndpointRef, plan: DrivenPlan, *, pairs: bool = False
+) -> Observation:
+    counters = found = None
+    with suppress(ServiceError):
         counters = target.observe(ref.endpoint)
-    except ServiceError:
-        counters = None
+        if pairs and plan.pair_tolerance is not None:
+            found = cast("MirrorTarget", target).pairs(ref.endpoint, tolerance=plan.pair_tolerance)
     return Observation(
         endpoint=ref.endpoint,
         traffic=ref.traffic,
         mirror_traffic=ref.mirror_traffic,
         deployments=ref.deployments,
         counters=counters,
+        pairs=found,
     )
 
 
@@ -230,7 +273,13 @@ def _write(
     """Make the endpoint what ``state`` wants; what cannot be written now is left to later ticks."""
     if state.state == "PENDING":
         return _create_deployments(target, ref, plan, state, now)
-    if state.ended or _is_as_wanted(ref, state):
+    if state.ended:
+        _stop_mirroring(target, ref, state)
+        return state
+    for name in state.superfluous & ref.deployments.keys():
+        with suppress(PermanentError):  # the machine gives up on it
+            target.delete_deployment(ref.endpoint, name)
+    if _is_as_wanted(ref, state):
         return state
     mirror = state.mirror_traffic
     more = state.settings if mirror is None else {**state.settings, "mirror_traffic": mirror}
@@ -242,6 +291,20 @@ def _write(
         if state.state != "ROLLING_BACK":  # which has a deadline of its own
             raise
     return state
+
+
+def _stop_mirroring(target: TrafficTarget, ref: EndpointRef, state: DrivenState) -> None:
+    """Take the mirror away from a rollout that ended with somebody else's traffic."""
+    if state.mirror_traffic != {}:
+        return
+    for _ in range(_ATTEMPTS):
+        if not routed(ref.mirror_traffic):
+            return
+        with suppress(RegistryConflictError):
+            target.set_traffic(
+                ref.endpoint, dict(ref.traffic), generation=ref.generation, mirror_traffic={}
+            )
+        ref = target.get_state(ref.endpoint)
 
 
 def _is_as_wanted(ref: EndpointRef, state: DrivenState) -> bool:
@@ -265,10 +328,10 @@ def _create_deployments(
 
 def _keep(target: TrafficTarget, endpoint: str, plan: DrivenPlan, state: DrivenState) -> None:
     loading = plan.ready_timeout_seconds if state.state == "PENDING" else 0
-    lease = plan.lease_seconds
-    target.put_rollout(
-        endpoint,
-        state.to_xcom(),
-        lease_seconds=None if lease is None else lease + loading,
-        rollback_traffic=state.fallback,
-    )
+    lease = None if plan.lease_seconds is None else plan.lease_seconds + loading
+    document = {**state.to_xcom(), "lease_seconds": lease}
+    if state.state == "AWAIT_APPROVAL":  # which may have come since the tick began
+        latest = target.get_rollout(endpoint) or {}
+        if latest.get("state") == "AWAIT_APPROVAL":
+            document["approved_by"] = latest.get("approved_by", "")
+    target.put_rollout(endpoint, document, lease_seconds=lease, rollback_traffic=state.fallback)

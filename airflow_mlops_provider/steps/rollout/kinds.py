@@ -27,7 +27,9 @@ ENDED: frozenset[str] = frozenset({"PAUSED", "SUCCEEDED", "ROLLED_BACK", "ROLLBA
 """States that only a person or a new rollout moves on from."""
 MAX_HISTORY = 200
 _KINDS = {
-    "canary": "airflow_mlops_provider.steps.rollout.canary:CANARY",
+    "canary": "airflow_mlops_provider.steps.rollout.lifecycle:RELEASE",
+    "shadow": "airflow_mlops_provider.steps.rollout.lifecycle:RELEASE",
+    "blue_green": "airflow_mlops_provider.steps.rollout.lifecycle:RELEASE",
     "ab_test": "airflow_mlops_provider.steps.experiment.ab_test:AB_TEST",
     "bandit": "airflow_mlops_provider.steps.experiment.bandit_rollout:BANDIT",
 }
@@ -58,13 +60,19 @@ class DrivenPlan(Record):
         """What a document has to agree in to be of this plan."""
         return f"{self.kind} {self.candidate}"
 
+    @property
+    def pair_tolerance(self) -> float | None:
+        """How far apart two scores may be and still agree; None when pairs are not looked at."""
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrivenState(Record):
     """One moment of a rollout, kept on the target as JSON between two ticks.
 
-    The driver itself acts on ``PENDING`` (it creates ``deployments``), on ``ROLLING_BACK`` and on
-    those of :data:`ENDED`; all other states are a kind's own.
+    The driver itself acts on ``PENDING`` (it creates ``deployments``), ``ROLLING_BACK``,
+    ``AWAIT_APPROVAL`` (which :func:`drive.approve` ends by setting ``approved_by``) and on those
+    of :data:`ENDED`; all other states are a kind's own.
     """
 
     kind: str
@@ -105,6 +113,16 @@ class DrivenState(Record):
     def deployments(self) -> dict[str, str]:
         """Deployments that have to exist, with the model each serves."""
         raise NotImplementedError
+
+    @property
+    def superfluous(self) -> frozenset[str]:
+        """Deployments that have to go."""
+        return frozenset()
+
+    @property
+    def compares_pairs(self) -> bool:
+        """Whether a look at pairs of answers would be of use now."""
+        return False
 
     @property
     def traffic(self) -> dict[str, int]:

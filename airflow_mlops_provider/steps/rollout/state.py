@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from airflow_mlops_provider.records import RolloutVerdict
+from airflow_mlops_provider.steps.rollout import pairs
 from airflow_mlops_provider.steps.rollout.evidence import Evidence  # noqa: TC001 - a field type
 from airflow_mlops_provider.steps.rollout.kinds import ENDED, DrivenState
 
 State = Literal[
     "PENDING",
     "SMOKE",
+    "SHADOW",
     "STEP",
+    "AWAIT_APPROVAL",
     "PAUSED",
     "PROMOTING",
     "BAKING",
+    "KEEPING",
+    "RETIRING",
+    "CLOSING",
     "SUCCEEDED",
     "ROLLING_BACK",
     "ROLLED_BACK",
     "ROLLBACK_FAILED",
 ]
+_FILED = frozenset({"SHADOW", "STEP", "AWAIT_APPROVAL", "BAKING", "KEEPING"})
+"""States whose evidence is filed when they end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +43,19 @@ class RolloutState(DrivenState):
     """The candidate's percent that is wanted now."""
     previous_weight: int = 0
     """The percent before, which is still in force until the wanted one is written."""
+    mirror_percent: int | None = None
+    """The percent that is mirrored to the candidate; None while it is nobody's business."""
+    approved_by: str = ""
+    """Who approved of leaving AWAIT_APPROVAL; empty until somebody did."""
     evidence: Evidence
+    dry_run: dict[str, str] = field(default_factory=dict)
+    """What tests that must not act would have acted on."""
     steps: tuple[dict[str, Any], ...] = ()
     """The evidence of each step that is over."""
 
     @property
     def identity(self) -> str:
-        """See :attr:`CanaryPlan.identity`."""
+        """See :attr:`ReleasePlan.identity`."""
         return f"{self.kind} {self.candidate} {self.model_uri}"
 
     @property
@@ -50,9 +64,32 @@ class RolloutState(DrivenState):
         return {self.candidate: self.model_uri}
 
     @property
+    def superfluous(self) -> frozenset[str]:
+        """The old version, once it was kept long enough."""
+        return frozenset({self.champion} if self.state == "RETIRING" else ())
+
+    @property
     def traffic(self) -> dict[str, int]:
         """The traffic that this state wants."""
         return self._split(self.weight)
+
+    @property
+    def mirror_traffic(self) -> dict[str, int] | None:
+        """The mirrored traffic that this state wants; None leaves it as it is."""
+        if self.mirror_percent is None:
+            return None
+        return {self.candidate: self.mirror_percent} if self.state == "SHADOW" else {}
+
+    @property
+    def fallback(self) -> dict[str, int]:
+        """The champion, for as long as it is there to fall back to."""
+        final = self.state == "RETIRING" or (self.state == "SUCCEEDED" and self.weight == 100)
+        return {self.candidate if final else self.champion: 100}
+
+    @property
+    def compares_pairs(self) -> bool:
+        """Whether a look at pairs of answers would be of use now."""
+        return self.state in ("SMOKE", "SHADOW")
 
     def expects(self, traffic: Mapping[str, int]) -> bool:
         """Tell whether ``traffic`` is what this rollout set, now or just before."""
@@ -68,8 +105,9 @@ class RolloutState(DrivenState):
             previous_weight=self.weight,
             since=now,
             reason=reason,
+            approved_by="",
             evidence=self.evidence.next_step(),
-            steps=self.steps if self.state in _UNWATCHED else (*self.steps, self._filed(now)),
+            steps=(*self.steps, self._filed(now)) if self.state in _FILED else self.steps,
         )
 
     def verdict(self, endpoint: str) -> RolloutVerdict:
@@ -81,16 +119,20 @@ class RolloutState(DrivenState):
         return RolloutVerdict.from_xcom(
             {
                 "endpoint": endpoint,
+                "kind": self.kind,
                 "champion": self.champion,
                 "candidate": self.candidate,
                 "state": self.state,
                 "reason": self.reason,
                 "steps": list(self.steps),
+                "dry_run": self.dry_run,
             }
         )
 
     def figures(self) -> dict[str, Any]:
         """Return the counts of the step and what the tests say."""
+        if self.state in ("SHADOW", "CLOSING"):
+            return {**self.evidence.summary(), **pairs.summary(self.evidence.pairs)}
         return self.evidence.summary()
 
     def describe(self) -> str:
@@ -98,7 +140,12 @@ class RolloutState(DrivenState):
         line = f"{self.state}, {self.candidate} at {self.weight} %"
         if self.reason:
             return f"{line}: {self.reason}"
-        seen = self.evidence.summary()
+        seen = self.figures()
+        if self.state == "SHADOW":
+            return (
+                f"{line}: {seen['pairs']} pairs of answers, {seen['disagreements']} of them "
+                f"disagree, it failed {seen['shadow_failed']} that {self.champion} answered"
+            )
         return (
             f"{line}: it answered {seen['candidate_requests']} requests with "
             f"{seen['candidate_errors']} errors, {self.champion} {seen['champion_requests']} with "
@@ -110,15 +157,12 @@ class RolloutState(DrivenState):
             "state": self.state,
             "weight": self.weight,
             "seconds": round(now - self.since, 3),
-            **self.evidence.summary(),
+            **self.figures(),
+            **({"approved_by": self.approved_by} if self.approved_by else {}),
         }
 
     def _split(self, weight: int) -> dict[str, int]:
         return routed({self.champion: 100 - weight, self.candidate: weight})
-
-
-_UNWATCHED = frozenset({"PENDING", "SMOKE", "PROMOTING", "ROLLING_BACK", *ENDED})
-"""States in which no evidence is gathered for a step."""
 
 
 def routed(traffic: Mapping[str, int]) -> dict[str, int]:
