@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from airflow_mlops_provider.exceptions import ParameterError
+from airflow_mlops_provider.exceptions import ParameterError, ServiceError
 from airflow_mlops_provider.operators.rollout.base import RolloutOperator
 from airflow_mlops_provider.workspace import join
 
@@ -59,21 +59,25 @@ class ExperimentOperator(RolloutOperator):
             require_source(self.outcomes, caller)
 
     def _work(self, client: ServingClient, plan: Any, state: Any) -> DrivenState:
-        """Take the look that is due."""
+        """Take the look that is due; while the host is away, the driver has the patience."""
         from airflow_mlops_provider.steps.experiment.looking import take_look
 
         default = join(self.workspace_uri, "serving", "logs", self.endpoint)
-        return take_look(
-            self._kind(),
-            client,
-            self.endpoint,
-            plan,
-            state,
-            log=self.log_folder or default,
-            outcomes=self._outcomes,
-            rotate=not self.log_folder,
-            now=time.time(),
-        )
+        try:
+            return take_look(
+                self._kind(),
+                client,
+                self.endpoint,
+                plan,
+                state,
+                log=self.log_folder or default,
+                outcomes=self._outcomes,
+                rotate=not self.log_folder,
+                now=time.time(),
+            )
+        except ServiceError as error:
+            self.log.warning("The look is left to later: %s", error)
+            return cast("DrivenState", state)
 
     def _outcomes(self, start: float, end: float) -> pd.DataFrame:
         from airflow_mlops_provider.steps.experiment.outcomes import outcome_frame, read_outcomes

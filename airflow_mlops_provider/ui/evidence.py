@@ -158,7 +158,13 @@ def _experiment_evidence(entries: Sequence[Entry], colours: Colours) -> Chart:
 def _disagreement(entries: Sequence[Entry], colours: Colours) -> Chart:
     return Chart(
         title="Answers that disagree",
-        lines=[_rate(entries, "shadow", "disagreements", of="pairs")],
+        lines=[
+            replace(
+                _rate(entries, "shadow", "disagreements", of="pairs"),
+                low=_series(entries, "disagreement_low", 100),
+                high=_series(entries, "disagreement_high", 100),
+            )
+        ],
         unit=" %",
         extra=(0.0, 1.0),
     )
@@ -222,8 +228,8 @@ def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None else factor * value
 
 
-def _series(entries: Iterable[Entry], key: str) -> list[float | None]:
-    return [number(entry.get(key)) for entry in entries]
+def _series(entries: Iterable[Entry], key: str, factor: float = 1) -> list[float | None]:
+    return [_scaled(number(entry.get(key)), factor) for entry in entries]
 
 
 def _times(entries: Iterable[Entry]) -> list[float]:

@@ -21,6 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from airflow_mlops_provider.exceptions import MlopsError, PermanentError
 from airflow_mlops_provider.hooks.serving import ServingHook
+from airflow_mlops_provider.steps.rollout.kinds import ENDED
 from airflow_mlops_provider.ui.evidence import NOTHING, charts_of, entries_of, number, shown
 
 if TYPE_CHECKING:
@@ -28,7 +29,13 @@ if TYPE_CHECKING:
 
 router = APIRouter()
 
-_ENDED = {"SUCCEEDED": "good", "ROLLED_BACK": "bad", "ROLLBACK_FAILED": "bad", "PAUSED": "warn"}
+_TONES = {
+    "SUCCEEDED": "good",
+    "ROLLED_BACK": "bad",
+    "ROLLBACK_FAILED": "bad",
+    "PAUSED": "warn",
+    "AWAIT_APPROVAL": "warn",
+}
 _KINDS = {"ab_test": "A/B test", "blue_green": "blue-green rollout"}
 N_COLOURS = 4
 _FAILED = {True: 404, False: 503}
@@ -69,8 +76,8 @@ class Shown:
         return cls(
             endpoint=ref.endpoint,
             state=state,
-            tone=_ENDED.get(state, "busy") if state else "quiet",
-            running=bool(state) and state not in _ENDED,
+            tone=_TONES.get(state, "busy") if state else "quiet",
+            running=bool(state) and state not in ENDED,
             kind=_KINDS.get(str(known.get("kind")), str(known.get("kind") or "rollout")),
             candidate=str(known.get("candidate") or ""),
             champion=str(known.get("champion") or ""),
@@ -117,7 +124,7 @@ def rollout(endpoint: str, connection: str = ServingHook.default_conn_name) -> H
         about=about,
         running=about.running,
         charts=charts_of(entries, about.colours),
-        latest=_latest(entries),
+        latest=_latest(entries, document or {}),
         steps=_table((document or {}).get("steps")),
     )
 
@@ -147,9 +154,14 @@ def _page(template: str, status: int, connection: str, **values: Any) -> HTMLRes
     return HTMLResponse(html, status_code=status, headers={"cache-control": "no-store"})
 
 
-def _latest(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _latest(
+    entries: Sequence[Mapping[str, Any]], document: Mapping[str, Any]
+) -> list[tuple[str, str]]:
     """Return the newest figures, named and worded."""
-    newest = entries[-1] if entries else {}
+    newest = dict(entries[-1]) if entries else {}
+    seen = document.get("figures_seen")
+    if isinstance(seen, Mapping):
+        newest |= seen
     return [
         (_worded(name), shown(value))
         for name, value in newest.items()

@@ -30,6 +30,18 @@ if TYPE_CHECKING:
 
     from airflow_mlops_provider.steps.rollout.kinds import Observation
 
+_IN_SHORT = (
+    "champion_units",
+    "candidate_units",
+    "coverage",
+    "difference",
+    "low",
+    "high",
+    "e_value",
+    "mismatch_e_value",
+    "outcome_mismatch_e_value",
+)
+"""What the history keeps of each moment; the state holds all figures of the last look."""
 MAX_FAILED_LOOKS = 3
 """Looks in a row that may fail for want of data before the test ends."""
 
@@ -70,9 +82,9 @@ class ABTestState(RolloutState):
         return {"sticky": self.sticky and 0 < self.weight < 100}
 
     def figures(self) -> dict[str, Any]:
-        """Return what the last look found, and the counts of the guardrails."""
-        guard = self.evidence.summary()
-        return {**guard, **self.figures_seen}
+        """Return what the last look found in short, and the counts of the guardrails."""
+        seen = {name: self.figures_seen[name] for name in _IN_SHORT if name in self.figures_seen}
+        return {**self.evidence.summary(), **seen}
 
     def describe(self) -> str:
         """Say in a line where the test stands."""

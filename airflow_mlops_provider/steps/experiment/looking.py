@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
-from airflow_mlops_provider.exceptions import PermanentError
+from airflow_mlops_provider.exceptions import MlopsError, PermanentError
 from airflow_mlops_provider.steps.experiment.exposures import read_exposures
 from airflow_mlops_provider.steps.rollout.drive import TrafficTarget
 from airflow_mlops_provider.steps.rollout.kinds import read_state
@@ -67,7 +67,7 @@ def take_look(
 ) -> DrivenState:
     """Read what a look needs, judge it, and keep the state that follows.
 
-    A source that does not answer costs a look; one that cannot be used ends the experiment.
+    Data that cannot be had now cost a look; outcomes that cannot be used end the experiment.
 
     Args:
         kind: What judges.
@@ -86,16 +86,31 @@ def take_look(
         ServiceError: the serving target does not answer.
     """
     end = now if rotate else now - SETTLED_SECONDS
-    if rotate:
-        target.rotate_logs(endpoint)
     try:
+        if rotate:
+            target.rotate_logs(endpoint)
         exposures = read_exposures(log, deployments=state.arms, start=state.started, end=end)
-        followed = kind.judged(plan, state, exposures, outcomes(state.started, end), end)
-    except PermanentError as error:
-        followed = kind.roll_back(state, now, str(error))
-    except Exception as error:  # noqa: BLE001 - whatever a source raises, the next look asks again
-        followed = kind.missed(plan, state, f"{type(error).__name__}: {error}", now)
+    except (MlopsError, OSError) as error:
+        followed = kind.missed(plan, state, str(error), now)
+    else:
+        followed = _judged(kind, plan, state, exposures, outcomes, end)
     return _kept(target, endpoint, plan, state, followed, now)
+
+
+def _judged(
+    kind: Experiment,
+    plan: DrivenPlan,
+    state: Any,
+    exposures: pd.DataFrame,
+    outcomes: Outcomes,
+    end: float,
+) -> DrivenState:
+    try:
+        return kind.judged(plan, state, exposures, outcomes(state.started, end), end)
+    except PermanentError as error:
+        return kind.roll_back(state, end, str(error))
+    except Exception as error:  # noqa: BLE001 - whatever a source raises, the next look asks again
+        return kind.missed(plan, state, f"{type(error).__name__}: {error}", end)
 
 
 def _kept(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
@@ -128,6 +130,20 @@ def test_a_look_runs_in_a_worker_and_then_the_task_waits_again(
     run.log_record.assert_not_called()
 
 
+def test_a_host_that_goes_away_during_a_look_is_left_to_the_driver(
+    ab_test, target, clock, context, run
+):
+    operator = ab_test(deferrable=True)
+    with pytest.raises(TaskDeferred):
+        operator.execute(context)
+    plan = operator._plan()
+    for _ in range(8):
+        served(target, clock, {"v1": 1.0, "v2": 1.0})(15)
+        state = tick(target, "e", plan, clock.now)
+    target.down = True
+    assert operator._work(target, plan, state) is state
+
+
 def test_the_page_is_linked_before_anything_can_go_wrong(ab_test, context, run):
     with pytest.raises(AirflowFailException):
         ab_test(split=0).execute(context)
@@ -246,3 +262,13 @@ def test_the_defaults_are_those_of_the_plan(operator, plans):
         for name, knob in plan.__dataclass_fields__.items():
             if name not in NOT_OF_THE_PLAN | {"seed", "options"}:
                 assert defaults[name].default == knob.default, name
+
+
+def test_what_the_page_shows_can_be_written():
+    page = (Path(__file__).resolve().parents[3] / "docs" / "ab-tests.md").read_text()
+    names = {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(code, names)  # noqa: S102 - our own page
+    assert isinstance(names["ab_test"], ABTestOperator)
+    assert isinstance(names["bandit"], BanditRolloutOperator)
+    assert names["ab_test"].upstream_task_ids == {"candidate"}

@@ -208,6 +208,15 @@ def test_a_source_that_is_away_costs_looks_and_then_the_test(target):
     assert "no route to the warehouse" in verdict.reason
 
 
+def test_a_log_that_is_not_there_yet_costs_looks(target):
+    run = Run(target, plan())
+    run.target.folder = target.folder.parent / "nowhere"
+    while not run.state.failed_looks:
+        run.step(requests=0)
+    assert "No file at" in run.state.reason
+    assert run.state.state == "STEP"
+
+
 def test_a_source_that_cannot_be_used_ends_the_test_at_once(target):
     run = Run(target, plan())
     run.looks_failed = DataError("there is no column value")
