@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_mlops_provider.steps.experiment.comparison import (
     EVENT_CONCENTRATION,
@@ -28,6 +28,14 @@ _LARGEST_LOG = 25.0
 """E-values are reported up to about 7e10: beyond it nobody needs the digits."""
 _CHECKS = 2
 """Exposures and outcomes share ``mismatch_alpha``."""
+
+
+class Interval(NamedTuple):
+    """Candidate minus champion, and where that lies at all looks at once."""
+
+    difference: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +92,19 @@ def judge(question: Question, arms: Arms, champion: str, candidate: str, elapsed
     needed = _needed_units(question, old, new)
     interval = _interval(question, old, new, needed)
     log_e = _event_evidence(question, old, new)
-    finding, reason = _concluded(question, arms, old, new, mismatches, interval, log_e)
-    if finding == "undecided":
+    side = _side(question, interval, log_e)
+    finding: Finding
+    if broken := _broken_assignment(question, old, new, mismatches):
+        finding, reason = "invalid", broken
+    elif side:
+        finding = "better" if side > 0 else "worse"
+        reason = (
+            f"{new.mean:.4g} on {new.units} units against {old.mean:.4g} on {old.units}, "
+            f"coverage {arms.coverage:.0%}"
+        )
+    else:
         finding, reason = _given_up(question, old, new, needed, elapsed)
-    difference, low, high = interval
+    difference, low, high = interval or (None, None, None)
     return Look(
         finding=finding,
         reason=reason,
@@ -143,51 +160,32 @@ def _needed_units(question: Question, old: Arm, new: Arm) -> int | None:
     return max(math.ceil(spread / (share * (1 - share) * variance)), 2 * question.min_units)
 
 
-def _interval(
-    question: Question, old: Arm, new: Arm, needed: int | None
-) -> tuple[float | None, float | None, float | None]:
+def _interval(question: Question, old: Arm, new: Arm, needed: int | None) -> Interval | None:
     if min(old.units, new.units) < question.min_units:
-        return None, None, None
+        return None
     difference = new.mean - old.mean
     variance = old.variance / old.units + new.variance / new.units
+    if variance == 0:
+        return Interval(difference, difference, difference)
     if question.min_effect is not None:
         tuned = decisive_variance(question.min_effect, question.alpha, question.power)
     else:
         assert needed is not None  # max_units is given
         tuned = variance * (old.units + new.units) / needed
-    half = half_width(variance, question.alpha, tuned) if variance else 0.0
-    return difference, difference - half, difference + half
+    half = half_width(variance, question.alpha, tuned)
+    return Interval(difference, difference - half, difference + half)
 
 
-def _concluded(
-    question: Question,
-    arms: Arms,
-    old: Arm,
-    new: Arm,
-    mismatches: list[float],
-    interval: tuple[float | None, float | None, float | None],
-    log_e: float | None,
-) -> tuple[Finding, str]:
-    broken = _broken_assignment(question, old, new, mismatches)
-    if broken:
-        return "invalid", broken
-    difference, low, high = interval
-    if difference is None or low is None or high is None:
-        return "undecided", ""
+def _side(question: Question, interval: Interval | None, log_e: float | None) -> int:
+    """Return 1 if the candidate is better, -1 if it is not, and 0 while that is open."""
+    if interval is None:
+        return 0
     sign = 1 if question.direction == "increase" else -1
-    low, high = sorted((sign * low, sign * high))
     if log_e is not None:
-        decided = log_e > -math.log(question.alpha) and difference != 0
-        better, worse = decided and sign * difference > 0, decided and sign * difference < 0
-    else:
-        better, worse = low > question.margin, high < question.margin
-    if not better and not worse:
-        return "undecided", ""
-    figures = (
-        f"{new.mean:.4g} on {new.units} units against {old.mean:.4g} on {old.units}, "
-        f"coverage {arms.coverage:.0%}"
-    )
-    return ("better", figures) if better else ("worse", figures)
+        decided = log_e > -math.log(question.alpha)
+        return sign * (1 if interval.difference > 0 else -1) if decided else 0
+    low, high = sorted((sign * interval.low, sign * interval.high))
+    return int(low > question.margin) - int(high < question.margin)
 
 
 def _broken_assignment(
