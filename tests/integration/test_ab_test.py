@@ -31,6 +31,8 @@ from airflow_mlops_provider.records import ModelVersionRef
 from airflow_mlops_provider.serving.client import ServingClient
 from airflow_mlops_provider.ui import services
 
+pytestmark = pytest.mark.slow  # half a minute of real processes
+
 ROW = {"dataframe_split": {"columns": ["x"], "data": [[0.5]]}}
 DEADLINE_SECONDS = 120
 
