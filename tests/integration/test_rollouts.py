@@ -164,7 +164,9 @@ def test_shadow_finds_the_same_model_to_agree_and_leaves_no_mirror(client, model
 
 def test_shadow_rolls_a_failing_candidate_back_and_no_user_notices(client, models, endpoint):
     with traffic(client, endpoint) as seen:
-        state = drive(client, endpoint, shadow("v3", models["failing"], dry_run_metrics=["latency"]))
+        state = drive(
+            client, endpoint, shadow("v3", models["failing"], dry_run_metrics=["latency"])
+        )
     assert state.state == "ROLLED_BACK"
     assert client.get_state(endpoint).mirror_traffic == {}
     assert set(seen) == {200}

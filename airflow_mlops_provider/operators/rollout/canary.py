@@ -125,7 +125,7 @@ class CanaryRolloutOperator(ReleaseOperator):
         alpha: float = 0.05,
         margin: float = 0.0,
         latency_margin: float = 0.05,
-        latency_slack_ms: float = 1,
+        latency_slack_ms: float = 2,
         max_error_rate: float = 0.2,
         max_consecutive_errors: int = 10,
         max_schema_violations: int = 0,

@@ -220,16 +220,16 @@ def _keeping(
 def _advanced(plan: ReleasePlan, state: RolloutState, now: float) -> RolloutState:
     """Go on to the next weight, or to waiting for somebody who approves it."""
     assert isinstance(plan, PromotingPlan)
-    weight = plan.next_weight(state.weight)
-    if plan.needs_approval(state.weight, weight) and not state.approved_by:
-        return state.entered("AWAIT_APPROVAL", now, weight=state.weight)
-    following: State = "PROMOTING" if weight == 100 else "STEP"
-    evidence = state.evidence
+    weight, evidence = plan.next_weight(state.weight), state.evidence
     if weight == 100 and evidence.seen:
         evidence = replace(evidence, baseline=evidence.seen.champion)
     if state.state == "SHADOW":  # live requests are counted apart from mirrored ones
         evidence = evidence.after_gap()
-    return replace(state, evidence=evidence).entered(following, now, weight=weight)
+    state = replace(state, evidence=evidence)
+    if plan.needs_approval(state.weight, weight) and not state.approved_by:
+        return state.entered("AWAIT_APPROVAL", now, weight=state.weight)
+    following: State = "PROMOTING" if weight == 100 else "STEP"
+    return state.entered(following, now, weight=weight)
 
 
 def _succeeded(state: RolloutState, now: float, but: str = "") -> RolloutState:

@@ -14,7 +14,7 @@ from airflow_mlops_provider.steps.rollout.metrics import MetricSpec  # noqa: TC0
 
 TESTS = frozenset({"errors", "latency", "disagreement", "shift"})
 """What is judged in any case, beside a plan's own metrics."""
-_FOR_ERRORS = 0.8
+_FOR_ERRORS = 0.9
 _LISTS = frozenset({"steps", "dry_run_metrics"})
 
 
@@ -45,12 +45,12 @@ class ReleasePlan(DrivenPlan):
 
     model_uri: str
     alpha: float = 0.05
-    """Chance of ever accusing a sound candidate: four fifths for errors, the rest for all else."""
+    """Chance of ever accusing a sound candidate: nine tenths for errors, the rest for all else."""
     margin: float = 0.0
     """How much higher, relatively, the candidate's error rate may be."""
     latency_margin: float = 0.05
     """How much higher, relatively, the candidate's typical (geometric mean) latency may be."""
-    latency_slack_ms: float = 1
+    latency_slack_ms: float = 2
     """A candidate that is slower by less is never blamed: a process with a small share of the
     traffic has colder caches and connections, whatever its model."""
     max_error_rate: float = 0.2
@@ -82,7 +82,7 @@ class ReleasePlan(DrivenPlan):
             if isinstance(knobs[name], str):
                 knobs[name] = _items(knobs[name])
         if isinstance(knobs.get("metrics"), str):
-            knobs["metrics"] = json.loads(knobs["metrics"])
+            knobs["metrics"] = _json(knobs["metrics"])
         plan = cls.from_xcom(knobs)
         plan.check()
         return plan
@@ -119,7 +119,7 @@ class ReleasePlan(DrivenPlan):
     def alpha_of(self, test: str) -> float:
         """Return the share of ``alpha`` for a test of live traffic.
 
-        Errors have four fifths of it however many metrics there are: they are rare, so they need
+        Errors have nine tenths of it however many metrics there are: they are rare, so they need
         it most, while means are known well at any rate.
         """
         if test == "errors":
@@ -164,6 +164,13 @@ class ReleasePlan(DrivenPlan):
 
 def _items(text: str) -> list[str]:
     return [item.strip("'\" ") for item in text.strip("[]() ").split(",") if item.strip()]
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ParameterError.of("metrics", "a rollout", "a JSON list of metrics", text) from error
 
 
 _OPERATORS = {

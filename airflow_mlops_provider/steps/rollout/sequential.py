@@ -38,7 +38,7 @@ class RateTest:
     ``w`` of requests, under a rate ratio ``r`` the candidate is where it happened with
     probability ``w r / (w r + 1 - w)``. The e-value is the likelihood ratio of a mixture over
     :func:`ratio_grid` against ``1 + margin``, multiplied over the looks, each with its own
-    share. A ratio weighs ``1 / r`` in the mixture, because small ones are the likelier to come
+    share. A ratio weighs ``1 / sqrt(r)`` in the mixture, because small ones are the likelier to come
     and the harder to see. (Lindon and Malek 2022, "Anytime-valid inference for multinomial count
     data"; Ramdas et al. 2023, "Game-theoretic statistics and safe anytime-valid inference".)
     """
@@ -77,7 +77,7 @@ class RateTest:
     def log_e_value(self) -> float:
         """Natural logarithm of the e-value; reject when it exceeds ``log(1 / alpha)``."""
         peak = max(self.log_likelihood)
-        weights = [1 / ratio for ratio in ratio_grid(self.margin)]
+        weights = [ratio**-0.5 for ratio in ratio_grid(self.margin)]
         pairs = zip(weights, self.log_likelihood, strict=True)
         mixed = sum(weight * math.exp(value - peak) for weight, value in pairs)
         return peak + math.log(mixed / sum(weights))

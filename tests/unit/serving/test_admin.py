@@ -71,3 +71,10 @@ def test_body_that_is_too_large_is_refused_unread(client, monkeypatch):
     answer = client.put("/endpoints/e/rollout", json={"document": {"x": "y" * 100}})
     assert answer.status_code == 400
     assert "at most 100 bytes" in answer.json()["message"]
+
+
+def test_pairs_are_counted_at_a_tolerance(client):
+    client.put("/endpoints/e")
+    assert client.get("/endpoints/e/pairs?tolerance=0.1").json() == {}
+    for tolerance in ("-1", "nan", "much"):
+        assert client.get(f"/endpoints/e/pairs?tolerance={tolerance}").status_code == 400

@@ -97,3 +97,8 @@ def test_client_closes_its_connections():
     with client_of(lambda request: httpx.Response(200, json=[])) as client:
         assert client.list_endpoints() == []
     assert client._client.is_closed
+
+
+def test_pairs_are_asked_for_at_a_tolerance():
+    client = client_of(lambda request: httpx.Response(200, json={"v2": dict(request.url.params)}))
+    assert client.pairs("e", tolerance=0.25) == {"v2": {"tolerance": "0.25"}}

@@ -159,7 +159,7 @@ def test_evidence_that_leans_against_the_candidate_holds_it():
     target = with_champion()
     until(target, "STEP")
     target.count("v1", 5000, errors=0)
-    target.count("v2", 600, errors=3)
+    target.count("v2", 600, errors=2)
     state = tick(target, "e", plan(), 100)
     assert (state.state, state.weight) == ("STEP", 10)
 

@@ -103,6 +103,20 @@ def test_a_shadow_that_is_worse_is_rolled_back_and_its_mirror_taken_away(mirror,
     assert (target.traffic, target.mirror) == ({"v1": 100}, {})
 
 
+@pytest.mark.parametrize(
+    ("test", "mirror"),
+    [
+        ("disagreement", {"disagreements": 150}),
+        ("errors", {"failed": 40}),
+        ("latency", {"slower": 0.7}),
+        ("shift", {"shift": 0.3}),
+    ],
+)
+def test_a_shadow_passes_over_what_is_dry_run(test, mirror):
+    state, _ = drive(with_champion(), shadow(dry_run_metrics=[test]), mirror=mirror)
+    assert (state.state, set(state.dry_run)) == ("SUCCEEDED", {test})
+
+
 def test_a_shadow_that_breaks_its_schema_is_rolled_back():
     target = with_champion()
     now = until(target, shadow(), "SHADOW")
