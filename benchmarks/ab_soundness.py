@@ -100,7 +100,7 @@ def measure(truth: Truth, ours: float, theirs: float, n: int) -> Measure:
 def a_a_alarms(rng: Rng, truth: Truth) -> Alarms:
     """Yield whether ours and the repeated Welch test (of requests) call arms different."""
     ask = Question(metric=truth.metric, min_effect=0.05, power=POWER)  # type: ignore[arg-type]
-    sides = [entities(rng, truth, 0.0) for _ in range(2)]
+    sides = [drawn(rng, truth) for _ in range(2)]
     for look in range(1, LOOKS + 1):
         arms = [side.until(look) for side in sides]
         finding = judged(ask, arms)
@@ -133,39 +133,61 @@ def effect_found(rng: Rng, truth: Truth) -> tuple[bool, bool]:
 
 @dataclass(frozen=True)
 class Entities:
-    """One arm: entities, the look each is met at first, and all of their requests."""
+    """One arm: requests and the sum of their outcomes, by look and entity, all so far."""
 
-    met: np.ndarray
-    look: np.ndarray
-    owner: np.ndarray
-    value: np.ndarray
+    counts: np.ndarray
+    sums: np.ndarray
+    squares: np.ndarray
+    """Sum of the squares of all outcomes, by look."""
+
+    @classmethod
+    def of(cls, owner: np.ndarray, look: np.ndarray, value: np.ndarray) -> Entities:
+        """Add up requests of ``owner`` at ``look`` (from 1 on)."""
+        shape = (LOOKS, int(owner.max()) + 1)
+        place = (look - 1) * shape[1] + owner
+        counts, sums = (
+            np.bincount(place, weights, shape[0] * shape[1]).reshape(shape).cumsum(axis=0)
+            for weights in (None, value)
+        )
+        return cls(counts, sums, np.bincount(look - 1, value**2, LOOKS).cumsum())
 
     def until(self, look: int) -> Arm:
         """Return the arm with one value an entity."""
-        seen = self.look <= look
-        counts = np.bincount(self.owner[seen], minlength=len(self.met))
-        sums = np.bincount(self.owner[seen], self.value[seen], minlength=len(self.met))
+        counts, sums = self.counts[look - 1], self.sums[look - 1]
         known = counts > 0
         return arm_of(sums[known] / counts[known])
 
     def naive(self, look: int) -> Arm:
         """Return the arm as if each request were a unit."""
-        return arm_of(self.value[self.look <= look])
+        n, total = int(self.counts[look - 1].sum()), float(self.sums[look - 1].sum())
+        variance = float(self.squares[look - 1] - total**2 / n) / (n - 1)
+        return Arm(exposed=n, mature=n, units=n, mean=total / n, variance=variance)
 
 
-def entities(rng: Rng, truth: Truth, effect: float) -> Entities:
-    """Draw an arm; entities differ in their level and, if clustered, in how often they come."""
-    n = LOOKS * UNITS // 2
+@dataclass(frozen=True)
+class Requests:
+    """One arm whose requests are units."""
+
+    values: np.ndarray
+
+    def until(self, look: int) -> Arm:
+        """Return the arm."""
+        return arm_of(self.values[: look * UNITS // 2])
+
+    naive = until
+
+
+def drawn(rng: Rng, truth: Truth) -> Entities | Requests:
+    """Draw an arm; entities differ in their level and in how often they come."""
     if truth.requests == 1:
-        met = np.repeat(np.arange(1, LOOKS + 1), UNITS // 2)
-        return Entities(met, met, np.arange(n), outcomes(rng, truth, effect, n))
-    n //= 10
+        return Requests(outcomes(rng, truth, 0.0, LOOKS * UNITS // 2))
+    n = LOOKS * UNITS // 20
     met = np.repeat(np.arange(1, LOOKS + 1), n // LOOKS)
-    counts = np.minimum(rng.geometric(1 / 20, n) * rng.choice([1, 10], n, p=[0.9, 0.1]), 400)
-    owner = np.repeat(np.arange(n), counts)
-    level = rng.normal(effect, SPREAD, n)
+    often = rng.geometric(1 / 20, n) * rng.choice([1, 10], n, p=[0.9, 0.1])
+    owner = np.repeat(np.arange(n), np.minimum(often, truth.requests))
+    level = rng.normal(0.0, SPREAD, n)
     look = np.minimum(met[owner] + rng.integers(0, LOOKS, len(owner)), LOOKS)
-    return Entities(met, look, owner, level[owner] + rng.normal(0, SPREAD, len(owner)))
+    return Entities.of(owner, look, level[owner] + rng.normal(0, SPREAD, len(owner)))
 
 
 def outcomes(rng: Rng, truth: Truth, effect: float, n: int) -> np.ndarray:
