@@ -4,8 +4,8 @@ Tests of 40 looks at 500 new units each, alpha 0.05, mismatch alpha 0.01, an eve
 the looks of `ABTestOperator`; theirs are what is usually done at each look with the same data: a
 Welch test of the means at 5 %, a chi-squared test of the split at 1 %, and, where entities are
 the units, the Welch test of single requests. Where an effect is to be found, the test gives up at
-the number of units that its `power` of 80 % asks for, and theirs is the fixed-sample Welch test
-at the same end, which may be looked at only once.
+the number of units that its `power` of 80 % asks for, and theirs is one Welch test of that many
+units, which has to be waited for and may not be repeated.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from airflow_mlops_provider.steps.experiment.look import judge
+from airflow_mlops_provider.steps.experiment.look import Look, judge
 from airflow_mlops_provider.steps.experiment.plan import Question
 from airflow_mlops_provider.steps.experiment.units import Arm, Arms
 from benchmarks import Measure
@@ -103,7 +103,7 @@ def a_a_alarms(rng: Rng, truth: Truth) -> Alarms:
     sides = [drawn(rng, truth) for _ in range(2)]
     for look in range(1, LOOKS + 1):
         arms = [side.until(look) for side in sides]
-        finding = judged(ask, arms)
+        finding = looked(ask, arms).finding
         yield finding in ("better", "worse"), z_score(*(side.naive(look) for side in sides))
 
 
@@ -115,20 +115,22 @@ def mismatch_alarms(rng: Rng, truth: Truth) -> Alarms:
         total = look * UNITS
         arms = [Arm(exposed=int(n), mature=int(n)) for n in (first, total - first)]
         score = abs(first - total / 2) / math.sqrt(total / 4)
-        yield judged(ask, arms) == "invalid", bool(score > Z_MISMATCH)
+        yield looked(ask, arms).finding == "invalid", bool(score > Z_MISMATCH)
 
 
 def effect_found(rng: Rng, truth: Truth) -> tuple[bool, bool]:
-    """Return whether ours finds an effect before it gives up, and whether one late look does."""
+    """Return whether ours finds an effect before it gives up, and whether one look then does."""
     ask = Question(metric=truth.metric, min_effect=truth.effect, power=POWER)  # type: ignore[arg-type]
-    values: list[np.ndarray] = [np.empty(0), np.empty(0)]
+    values, findings = [np.empty(0), np.empty(0)], ["undecided"]
     while True:
         new = [outcomes(rng, truth, effect, UNITS // 2) for effect in (0.0, truth.effect)]
         values = [np.concatenate(pair) for pair in zip(values, new, strict=True)]
         arms = [arm_of(each) for each in values]
-        finding = judged(ask, arms)
-        if finding != "undecided":
-            return finding == "better", z_score(*arms)
+        look = looked(ask, arms)
+        findings.append(look.finding)
+        if look.needed_units and sum(arm.units for arm in arms) >= look.needed_units:
+            ended = next(finding for finding in findings if finding != "undecided")
+            return ended == "better", z_score(*arms)
 
 
 @dataclass(frozen=True)
@@ -209,10 +211,10 @@ def arm_of(values: np.ndarray) -> Arm:
     )
 
 
-def judged(question: Question, arms: list[Arm]) -> str:
-    """Return the finding of a look at champion and candidate."""
+def looked(question: Question, arms: list[Arm]) -> Look:
+    """Look at champion and candidate."""
     known = Arms(arms=dict(zip(("champion", "candidate"), arms, strict=True)))
-    return judge(question, known, "champion", "candidate", elapsed=0.0).finding
+    return judge(question, known, "champion", "candidate", elapsed=0.0)
 
 
 def z_score(champion: Arm, candidate: Arm) -> bool:
