@@ -108,7 +108,7 @@ class ABTestState(RolloutState):
                 "candidate": self.candidate,
                 "state": self.state,
                 "finding": "stopped" if self.finding == "undecided" else self.finding,
-                "reason": self.conclusion or self.reason,
+                "reason": self.reason or self.conclusion,
                 "looks": self.looks,
                 "figures": self.figures_seen,
                 "steps": list(self.steps),

@@ -237,6 +237,16 @@ def test_a_look_that_took_too_long_undoes_nothing(target):
     assert target.rollout["state"] == "ROLLED_BACK"
 
 
+def test_a_lease_that_ran_out_after_the_answer_is_what_the_verdict_tells(target):
+    run = Run(target, plan(bake_seconds=10**6))
+    while run.state.state != "BAKING":
+        run.step(means=BETTER)
+    target.expire_lease()
+    verdict = run.step(means=BETTER).verdict("e")
+    assert (verdict.state, verdict.finding) == ("ROLLED_BACK", "better")
+    assert "lease expired" in verdict.reason
+
+
 def test_a_host_that_is_away_is_asked_again(target):
     run = Run(target, plan())
     while not run.state.started:
