@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
+from airflow_mlops_provider.exceptions import ServiceError
 from airflow_mlops_provider.hooks.serving import ServingHook
 
 if TYPE_CHECKING:
@@ -46,7 +47,11 @@ class RolloutApprovalSensor(BaseSensorOperator):
     def poke(self, context: Context) -> bool:
         """Look at the rollout's document."""
         with ServingHook(self.serving_conn_id).get_conn() as client:
-            document = client.get_rollout(self.endpoint) or {}
+            try:
+                document = client.get_rollout(self.endpoint) or {}
+            except ServiceError as error:
+                self.log.warning("Looking again later: %s", error)
+                return False
         if document.get("candidate") != self.candidate:
             return False
         if document["state"] in ("ROLLED_BACK", "ROLLBACK_FAILED", "SUCCEEDED"):

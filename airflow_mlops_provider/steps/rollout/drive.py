@@ -134,6 +134,8 @@ def tick(target: TrafficTarget, endpoint: str, plan: DrivenPlan, now: float) -> 
     if state.state != "ROLLING_BACK":  # which is judged only after it was tried
         state = kind.decide(plan, state, observation, now)
     state = state.noted(now)
+    if state.ended:  # before it is kept, after which nobody would come back to do it
+        _stop_mirroring(target, ref, state)
     _keep(target, endpoint, plan, state)
     written = _write(target, ref, plan, state, now)
     if written.state in _VERIFIED:
@@ -274,7 +276,6 @@ def _write(
     if state.state == "PENDING":
         return _create_deployments(target, ref, plan, state, now)
     if state.ended:
-        _stop_mirroring(target, ref, state)
         return state
     for name in state.superfluous & ref.deployments.keys():
         with suppress(PermanentError):  # the machine gives up on it

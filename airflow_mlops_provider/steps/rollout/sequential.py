@@ -38,9 +38,10 @@ class RateTest:
     ``w`` of requests, under a rate ratio ``r`` the candidate is where it happened with
     probability ``w r / (w r + 1 - w)``. The e-value is the likelihood ratio of a mixture over
     :func:`ratio_grid` against ``1 + margin``, multiplied over the looks, each with its own
-    share. A ratio weighs ``1 / sqrt(r)`` in the mixture, because small ones are the likelier to come
-    and the harder to see. (Lindon and Malek 2022, "Anytime-valid inference for multinomial count
-    data"; Ramdas et al. 2023, "Game-theoretic statistics and safe anytime-valid inference".)
+    share. A ratio weighs ``1 / sqrt(r)`` in the mixture, because small ones are the likelier to
+    come and the harder to see. (Lindon and Malek 2022, "Anytime-valid inference for multinomial
+    count data"; Ramdas et al. 2023, "Game-theoretic statistics and safe anytime-valid
+    inference".)
     """
 
     margin: float

@@ -43,6 +43,12 @@ def test_any_weight_will_do_unless_one_is_named(target):
     assert asks() is True
 
 
+def test_a_host_that_is_down_may_still_come(target):
+    target.down = True
+    assert asks() is False
+    assert target.closed == 1
+
+
 def test_a_rollout_that_ended_needs_no_approval(target):
     target.rollout = {"candidate": "v2", "state": "ROLLED_BACK"}
     with pytest.raises(AirflowSkipException, match="ROLLED_BACK"):

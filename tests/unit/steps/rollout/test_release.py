@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -148,6 +149,28 @@ def test_pairs_that_cannot_be_read_hold_the_shadow_then_roll_it_back():
     target.pairs = lambda endpoint, tolerance: target.paired
     assert tick(target, "e", shadow(), now + 10).state == "SHADOW"
     assert tick(target, "e", shadow(), now + 100).state == "ROLLED_BACK"
+
+
+@pytest.mark.parametrize("crash", range(6))
+def test_a_pause_that_was_cut_short_leaves_no_mirror(crash):
+    target = with_champion()
+    now = until(target, shadow(), "SHADOW")
+    target.create_deployment("e", "v7", "models:/m/7")
+    target.traffic, target.crash_in = {"v7": 100}, crash
+    with suppress(CrashError):
+        tick(target, "e", shadow(), now + 10)
+    target.crash_in = None
+    assert tick(target, "e", shadow(), now + 20).state == "PAUSED"
+    assert (target.traffic, target.mirror) == ({"v7": 100}, {})
+
+
+def test_the_candidate_is_deployed_with_its_options():
+    target, given = with_champion(), []
+    created = target.create_deployment
+    target.create_deployment = lambda *args, **more: given.append(more) or created(*args, **more)
+    tick(target, "e", canary(options={"workers": 2}), 0)
+    tick(with_champion(), "e", canary(), 0)
+    assert given == [{"timeout": 180, "options": {"workers": 2}}]
 
 
 def test_a_shadow_whose_traffic_somebody_moved_pauses_without_its_mirror():
@@ -542,3 +565,31 @@ def test_whatever_happens_nothing_is_promoted_without_evidence_and_it_ends(plan,
             assert min(step["champion_requests"], step["candidate_requests"]) >= plan.min_requests
     if final.state == "SUCCEEDED" and plan.kind == "blue_green":
         assert sum(s["candidate_requests"] for s in final.steps if s["state"] == "BAKING") >= 100
+
+
+@pytest.mark.parametrize("plan", PLANS[:1] + PLANS[2:3])
+def test_two_drivers_at_once_move_each_weight_once(plan):
+    target, now = with_champion(), 0.0
+    for _ in range(100):
+        state = tick(target, "e", plan, now)
+        tick(target, "e", plan, now + 1)
+        if state.ended:
+            break
+        target.serve(1000)
+        now += plan.interval_seconds
+    assert state.state == "SUCCEEDED"
+    assert [traffic.get("v2") for traffic in target.history] == list(plan.weights)
+
+
+def test_a_slower_driver_that_writes_an_older_state_can_only_pause():
+    target, plan = with_champion(), canary()
+    now = until(target, plan, "STEP")
+    stale = target.get_rollout("e")
+    while target.traffic == {"v1": 90, "v2": 10}:
+        now += 10
+        target.serve(1000)
+        tick(target, "e", plan, now)
+    target.rollout = stale
+    assert tick(target, "e", plan, now + 10).state == "PAUSED"
+    assert begin(target, "e", plan, now + 20).weight == 50
+    assert drive(target, plan, now=now + 20)[0].state == "SUCCEEDED"
