@@ -1,7 +1,9 @@
 """One file per step: build the hook, call the step, log once, return the record."""
 
+from airflow_mlops_provider.operators.ab_test import ABTestOperator
 from airflow_mlops_provider.operators.approve import ApproveModelOperator
 from airflow_mlops_provider.operators.artifact import CheckModelArtifactOperator
+from airflow_mlops_provider.operators.bandit import BanditRolloutOperator
 from airflow_mlops_provider.operators.behaviour import CheckModelBehaviourOperator
 from airflow_mlops_provider.operators.deploy import DeployModelOperator, UndeployModelOperator
 from airflow_mlops_provider.operators.drift import (
@@ -54,8 +56,10 @@ from airflow_mlops_provider.operators.validate import (
 )
 
 __all__ = [
+    "ABTestOperator",
     "ApproveModelOperator",
     "ApproveRolloutOperator",
+    "BanditRolloutOperator",
     "BatchPredictOperator",
     "BlueGreenRolloutOperator",
     "CanaryRolloutOperator",

@@ -42,6 +42,7 @@ from airflow_mlops_provider.records.evaluation import (
     SliceMetric,
     UnusableModel,
 )
+from airflow_mlops_provider.records.experiments import ABTestVerdict, BanditVerdict
 from airflow_mlops_provider.records.features import (
     FeatureSkew,
     FeatureSkewReport,
@@ -70,7 +71,9 @@ from airflow_mlops_provider.records.runs import (
 )
 
 __all__ = [
+    "ABTestVerdict",
     "ArtifactCheck",
+    "BanditVerdict",
     "BehaviourReport",
     "BehaviourResult",
     "Counterexample",

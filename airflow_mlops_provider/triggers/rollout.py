@@ -45,9 +45,9 @@ class RolloutTrigger(BaseTrigger):
         return "airflow_mlops_provider.triggers.rollout.RolloutTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event: ``{"verdict": ...}``, or ``{"error": ..., "permanent": ...}``."""
+        """Yield one event: ``verdict``, or ``error`` and ``permanent``, or ``for_worker``."""
         try:
-            yield TriggerEvent({"verdict": await self._verdict()})
+            yield TriggerEvent(await self._event())
         except MlopsError as error:
             permanent = isinstance(error, PermanentError)
             yield TriggerEvent({"error": str(error), "permanent": permanent})
@@ -58,7 +58,7 @@ class RolloutTrigger(BaseTrigger):
             self.log.warning("The task was marked failed: rolling back %s", self.endpoint)
             await asyncio.to_thread(self._abort)
 
-    async def _verdict(self) -> dict[str, Any]:
+    async def _event(self) -> dict[str, Any]:
         with await asyncio.to_thread(self._client) as client:
             driver = await asyncio.to_thread(self._driver, client)
             return await self._driven(driver)
@@ -73,7 +73,9 @@ class RolloutTrigger(BaseTrigger):
             if line:
                 self.log.info("Rollout: %s", line)
             if state and state.ended:
-                return state.verdict(self.endpoint).to_xcom()
+                return {"verdict": state.verdict(self.endpoint).to_xcom()}
+            if state and state.for_worker:
+                return {"for_worker": True}
             await asyncio.sleep(driver.plan.interval_seconds)
 
     def _client(self) -> ServingClient:

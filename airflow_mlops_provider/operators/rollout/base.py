@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_mlops_provider.exceptions import RolloutFailedError, ServingUnavailableError
 from airflow_mlops_provider.hooks.serving import ServingHook
+from airflow_mlops_provider.links import RolloutLink, rollout_url
 from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good
 from airflow_mlops_provider.records import ModelVersionRef, Record, RolloutVerdict
 from airflow_mlops_provider.triggers.rollout import RolloutTrigger
@@ -17,7 +18,8 @@ from airflow_mlops_provider.triggers.rollout import RolloutTrigger
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mlops_provider.steps.rollout.kinds import DrivenPlan
+    from airflow_mlops_provider.serving.client import ServingClient
+    from airflow_mlops_provider.steps.rollout.kinds import DrivenPlan, DrivenState
 
 DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 _EVIDENCE_STEPS = 3
@@ -31,6 +33,7 @@ class RolloutOperator(MlopsOperator):
     plan in :meth:`_plan`, and may name the record it ends with and say what counts as failure.
     """
 
+    operator_extra_links = (*MlopsOperator.operator_extra_links, RolloutLink())
     verdict_type: ClassVar[type[Record]] = RolloutVerdict
     endpoint: str
     deferrable: bool
@@ -44,11 +47,18 @@ class RolloutOperator(MlopsOperator):
         """Say why the task fails with this verdict, if it does."""
         return None if verdict.state == "SUCCEEDED" else explain(verdict)
 
+    def _work(self, client: ServingClient, plan: Any, state: Any) -> DrivenState:
+        """Do what the state leaves to a worker (:attr:`DrivenState.for_worker`)."""
+        raise NotImplementedError
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Start or take up the rollout, then wait for its end here or in the triggerer."""
         from airflow_mlops_provider.steps.rollout.drive import Driver, begin
         from airflow_mlops_provider.steps.rollout.progress import Progress
 
+        context["ti"].xcom_push(
+            key=RolloutLink.xcom_key, value=rollout_url(self.endpoint, self.serving_conn_id)
+        )
         with failing_for_good():
             plan = self._plan()
             client = ServingHook(self.serving_conn_id).get_conn()
@@ -56,6 +66,8 @@ class RolloutOperator(MlopsOperator):
             driver, progress = Driver(client, self.endpoint, plan), Progress()
             while not state.ended:
                 ticked = driver.tick(time.time())
+                if ticked and ticked.for_worker:
+                    ticked = self._work(client, plan, ticked)
                 line = progress.line(ticked, time.time())
                 if line:
                     self.log.info("Rollout: %s", line)
@@ -71,6 +83,8 @@ class RolloutOperator(MlopsOperator):
         """Record what the trigger saw the rollout end with."""
         if "verdict" in event:
             return self._conclude(context, self.verdict_type.from_xcom(event["verdict"]))
+        if "for_worker" in event:
+            return self.execute(context)
         failure = AirflowFailException if event["permanent"] else ServingUnavailableError
         raise failure(event["error"])
 

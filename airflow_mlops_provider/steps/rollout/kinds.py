@@ -30,6 +30,8 @@ _KINDS = {
     "canary": "airflow_mlops_provider.steps.rollout.lifecycle:RELEASE",
     "shadow": "airflow_mlops_provider.steps.rollout.lifecycle:RELEASE",
     "blue_green": "airflow_mlops_provider.steps.rollout.lifecycle:RELEASE",
+    "ab_test": "airflow_mlops_provider.steps.experiment.ab_test:AB_TEST",
+    "bandit": "airflow_mlops_provider.steps.experiment.bandit_rollout:BANDIT",
 }
 
 
@@ -101,6 +103,11 @@ class DrivenState(Record):
     def ended(self) -> bool:
         """Whether the driver has nothing left to do."""
         return self.state in ENDED
+
+    @property
+    def for_worker(self) -> bool:
+        """Whether a worker has to do something before the driver can go on, such as read data."""
+        return False
 
     @property
     def deployments(self) -> dict[str, str]:
