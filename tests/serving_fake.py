@@ -36,7 +36,7 @@ ZERO_PAIRS = {
     "champion_failed": 0,
     "shadow_failed": 0,
 }
-ALL_ABILITIES = frozenset({"traffic", "observe", "lease", "mirror", "pairs"})
+ALL_ABILITIES = frozenset({"traffic", "observe", "lease", "mirror", "pairs", "shield"})
 
 
 class CrashError(BaseException):
@@ -48,6 +48,7 @@ class FakeTarget:
     deployments: dict[str, str] = field(default_factory=dict)
     traffic: dict[str, int] = field(default_factory=dict)
     mirror: dict[str, int] = field(default_factory=dict)
+    shield: bool = False
     generation: int = 0
     rollout: dict | None = None
     lease_seconds: float | None = None
@@ -120,7 +121,9 @@ class FakeTarget:
         self.deployments.pop(name, None)
         self.counters.pop(name, None)
 
-    def set_traffic(self, endpoint, traffic, *, generation, mirror_traffic=None, sticky=None):
+    def set_traffic(
+        self, endpoint, traffic, *, generation, mirror_traffic=None, sticky=None, shield=None
+    ):
         self._call()
         self._maybe_crash()
         if self.frozen:
@@ -131,6 +134,7 @@ class FakeTarget:
         assert set(traffic) <= set(self.deployments)
         if mirror_traffic is not None:
             self.mirror = dict(mirror_traffic)
+        self.shield = self.shield if shield is None else shield
         if dict(traffic) != self.traffic:
             self.history.append(dict(traffic))
         self.traffic = dict(traffic)

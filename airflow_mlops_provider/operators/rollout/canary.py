@@ -27,6 +27,8 @@ class CanaryRolloutOperator(ReleaseOperator):
         steps: The candidate's percent of traffic, ascending to 100.
         step_min_seconds: Shortest time at each weight.
         step_max_seconds: After this long an undecided step is inconclusive.
+        shield: Ask the champion again what the candidate failed: users see no failure of it,
+            and its failures still count. The target has to be able to.
         min_requests: Requests each side must answer at each weight; without them, no
             promotion.
         interval_seconds: Time between two looks.
@@ -74,6 +76,7 @@ class CanaryRolloutOperator(ReleaseOperator):
         "steps",
         "step_min_seconds",
         "step_max_seconds",
+        "shield",
         "min_requests",
         "interval_seconds",
         "alpha",
@@ -120,6 +123,7 @@ class CanaryRolloutOperator(ReleaseOperator):
         steps: Any = (5, 25, 50, 100),
         step_min_seconds: float = 300,
         step_max_seconds: float = 3600,
+        shield: bool = False,
         min_requests: int = 200,
         interval_seconds: float = 15,
         alpha: float = 0.05,
@@ -159,6 +163,7 @@ class CanaryRolloutOperator(ReleaseOperator):
         self.steps = steps
         self.step_min_seconds = step_min_seconds
         self.step_max_seconds = step_max_seconds
+        self.shield = shield
         self.min_requests = min_requests
         self.interval_seconds = interval_seconds
         self.alpha = alpha

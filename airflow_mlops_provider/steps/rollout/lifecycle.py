@@ -33,7 +33,8 @@ class Release:
     def needs(self, plan: ReleasePlan) -> frozenset[str]:
         """Return the capabilities that the target must have."""
         needed = {"traffic", "observe", "lease"}
-        return frozenset(needed | {"mirror", "pairs"} if plan.shadow else needed)
+        needed |= {"mirror", "pairs"} if plan.shadow else set()
+        return frozenset(needed | {"shield"} if plan.shields else needed)
 
     def fresh(self, plan: ReleasePlan, observation: Observation, now: float) -> RolloutState:
         """Return the first state, against the one deployment that serves all traffic."""
@@ -52,6 +53,7 @@ class Release:
             model_uri=plan.model_uri,
             champion=champion,
             since=now,
+            shield=plan.shields,
             evidence=Evidence.begin(plan),
         )
         if champion != plan.candidate:

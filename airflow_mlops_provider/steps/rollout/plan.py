@@ -70,11 +70,19 @@ class CanaryPlan(PromotingPlan):
     step_min_seconds: float = 300
     step_max_seconds: float = 3600
     """When a step is still undecided after this long, it is inconclusive."""
+    shield: bool = False
+    """Ask the old version again what the candidate failed: users see no failure of it, and its
+    failures still count."""
 
     @property
     def weights(self) -> tuple[int, ...]:
         """The candidate's percent of traffic, step by step; the last is the promotion."""
         return self.steps
+
+    @property
+    def shields(self) -> bool:
+        """Whether failures of the candidate are hidden from users."""
+        return self.shield
 
     def check(self) -> None:
         """Raise ParameterError for a knob outside its limits."""

@@ -108,6 +108,11 @@ class ReleasePlan(DrivenPlan):
         return None
 
     @property
+    def shields(self) -> bool:
+        """Whether failures of the candidate are hidden from users."""
+        return False
+
+    @property
     def own_metrics(self) -> tuple[MetricSpec, ...]:
         """The metrics that were asked for beside errors and latency."""
         return ()

@@ -45,6 +45,8 @@ class RolloutState(DrivenState):
     """The percent before, which is still in force until the wanted one is written."""
     mirror_percent: int | None = None
     """The percent that is mirrored to the candidate; None while it is nobody's business."""
+    shield: bool = False
+    """Whether users are shielded from the candidate's failures while both have traffic."""
     approved_by: str = ""
     """Who approved of leaving AWAIT_APPROVAL; empty until somebody did."""
     evidence: Evidence
@@ -79,6 +81,11 @@ class RolloutState(DrivenState):
         if self.mirror_percent is None:
             return None
         return {self.candidate: self.mirror_percent} if self.state == "SHADOW" else {}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What else goes with each write of traffic."""
+        return {"shield": 0 < self.weight < 100} if self.shield else {}
 
     @property
     def fallback(self) -> dict[str, int]:

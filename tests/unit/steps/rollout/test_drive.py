@@ -65,6 +65,28 @@ def until(target, wanted, chosen=None, *, now=0.0, ticks=60):
     raise AssertionError(f"never {wanted}")
 
 
+@pytest.mark.parametrize("rate", [0.01, 1.0])
+def test_users_are_shielded_while_both_have_traffic_and_no_longer(rate):
+    target, seen = with_champion(), {}
+    drive(
+        target,
+        plan(shield=True),
+        error_rates={"v1": 0.01, "v2": rate},
+        before_tick=lambda _: seen.update({target.traffic.get("v2", 0): target.shield}),
+    )
+    assert seen[0] is False
+    assert seen[10] is True
+    assert target.shield is False
+
+
+def test_a_target_that_cannot_shield_is_refused_at_once():
+    target = with_champion()
+    target.abilities -= {"shield"}
+    with pytest.raises(ParameterError, match="shield"):
+        begin(target, "e", plan(shield=True), 0.0)
+    assert target.rollout is None
+
+
 def test_a_good_candidate_goes_through_all_weights():
     target = with_champion()
     state, path = drive(target, error_rates={"v1": 0.01, "v2": 0.01})
