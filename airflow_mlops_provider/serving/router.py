@@ -34,6 +34,8 @@ _HTTP_OPTIONS = f"{_TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions"
 _PREVIOUS_PRIORITIES = (
     f"{_TYPES}.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
 )
+_PROTOCOLS = (("path", "/invocations"), ("path_separated_prefix", "/v2"))
+"""What a scorer answers: MLflow's scoring protocol, and the Open Inference Protocol."""
 _PREVIOUS_HOSTS = f"{_TYPES}.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
 
 
@@ -60,8 +62,12 @@ def bootstrap(host: str, port: int, admin_socket: str, folder: str) -> dict[str,
 
 
 def routes(endpoints: Mapping[str, EndpointState], version: str) -> dict[str, Any]:
-    """Return the RDS file: one route per endpoint, its weights and its mirrors."""
-    found = [_route(endpoint, state) for endpoint, state in endpoints.items()]
+    """Return the RDS file: a route for each protocol of each endpoint, its weights and mirrors."""
+    found = [
+        _route(endpoint, state, match, path)
+        for endpoint, state in endpoints.items()
+        for match, path in _PROTOCOLS
+    ]
     unknown = {
         "match": {"prefix": "/"},
         "direct_response": _answer(404, "RESOURCE_DOES_NOT_EXIST", "No such endpoint."),
@@ -138,8 +144,8 @@ def _listener(host: str, port: int, folder: str) -> dict[str, Any]:
     }
 
 
-def _route(endpoint: str, state: EndpointState) -> dict[str, Any]:
-    match = {"path": f"/endpoints/{endpoint}/invocations"}
+def _route(endpoint: str, state: EndpointState, kind: str, path: str) -> dict[str, Any]:
+    match = {kind: f"/endpoints/{endpoint}{path}"}
     shares = {name: share for name, share in state.traffic.items() if share}
     if not shares:
         message = f"Endpoint {endpoint} has no traffic yet: deploy a model and set its traffic."
@@ -153,7 +159,7 @@ def _route(endpoint: str, state: EndpointState) -> dict[str, Any]:
     }
     action: dict[str, Any] = {
         "weighted_clusters": weighted,
-        "prefix_rewrite": "/invocations",
+        "prefix_rewrite": path,
         "timeout": _REQUEST_TIMEOUT,
         "retry_policy": _retry_policy(state),
         "request_mirror_policies": _mirrors(endpoint, state),

@@ -239,6 +239,19 @@ def test_blame_is_laid_where_it_belongs_and_all_is_logged(host, client, models, 
         client.predict(endpoint, {})
 
 
+def test_the_open_inference_protocol_goes_through_the_router(client, models, endpoint):
+    ref = client.create_deployment(endpoint, "v1", models["v1"])
+    put(client, endpoint, {"v1": 100})
+    column = {"datatype": "FP64", "shape": [1, 1], "data": [0.5]}
+    body = {"inputs": [{"name": name, **column} for name in ("x", "y")]}
+    answer = httpx.post(f"{ref.url}/v2/models/{endpoint}/infer", json=body)
+    asked = client.predict(endpoint, {"dataframe_records": [{"x": 0.5, "y": 0.5}]})
+    assert answer.json()["outputs"][0]["data"] == asked["predictions"][0]
+    assert httpx.get(f"{ref.url}/v2/health/ready").status_code == 200
+    assert httpx.get(f"{ref.url}/v2/models/{endpoint}").json()["name"] == endpoint
+    assert httpx.get(f"{ref.url}/v3").status_code == 404
+
+
 def test_mirrored_requests_are_marked_as_shadow(host, client, models, endpoint):
     client.create_deployment(endpoint, "champion", models["v1"])
     client.create_deployment(endpoint, "shadow", models["v2"])

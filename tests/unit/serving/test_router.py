@@ -46,6 +46,14 @@ def test_only_the_endpoints_own_path_is_routed():
     assert route(STATE)["route"]["prefix_rewrite"] == "/invocations"
 
 
+def test_the_open_inference_protocol_has_the_same_weights():
+    resource = router.routes({"e": STATE}, "1")["resources"][0]
+    first, second, unknown = resource["virtual_hosts"][0]["routes"]
+    assert second["match"] == {"path_separated_prefix": "/endpoints/e/v2"}
+    assert second["route"] == {**first["route"], "prefix_rewrite": "/v2"}
+    assert unknown["direct_response"]["status"] == 404
+
+
 def test_killed_scorer_is_covered_by_retries_on_the_others():
     assert clusters(STATE) == {
         "e/champion": {0: [1001], 1: [1002]},
