@@ -6,7 +6,6 @@ import base64
 from functools import cache
 from typing import Any
 
-import mistune
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -32,6 +31,8 @@ def _environment() -> Environment:
 
 def _markdown(text: str) -> Markup:
     """Return Markdown as HTML; HTML within it is shown as text."""
+    import mistune  # late: steps in environments of their own need no Markdown
+
     return Markup(mistune.create_markdown(escape=True)(text))  # noqa: S704 - mistune escaped it
 
 

@@ -285,7 +285,8 @@ def _write(
     mirror = state.mirror_traffic
     more = state.settings if mirror is None else {**state.settings, "mirror_traffic": mirror}
     try:
-        target.set_traffic(ref.endpoint, state.traffic, generation=ref.generation, **more)
+        traffic = state.traffic if state.moves_traffic else dict(ref.traffic)
+        target.set_traffic(ref.endpoint, traffic, generation=ref.generation, **more)
     except RegistryConflictError:
         pass  # somebody moved first: the next tick looks again
     except MlopsError:
@@ -311,7 +312,7 @@ def _stop_mirroring(target: TrafficTarget, ref: EndpointRef, state: DrivenState)
 def _is_as_wanted(ref: EndpointRef, state: DrivenState) -> bool:
     mirror = state.mirror_traffic
     mirrored = mirror is None or routed(ref.mirror_traffic) == mirror
-    return mirrored and routed(ref.traffic) == state.traffic
+    return mirrored and (not state.moves_traffic or routed(ref.traffic) == state.traffic)
 
 
 def _create_deployments(

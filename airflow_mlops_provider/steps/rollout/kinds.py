@@ -130,6 +130,11 @@ class DrivenState(Record):
         raise NotImplementedError
 
     @property
+    def moves_traffic(self) -> bool:
+        """Whether traffic is this rollout's business; else it writes mirrors alone."""
+        return True
+
+    @property
     def mirror_traffic(self) -> dict[str, int] | None:
         """The mirrored traffic that this state wants; None leaves it as it is."""
         return None

@@ -90,7 +90,8 @@ def _rolling_back(
     plan: ReleasePlan, state: RolloutState, observation: Observation, now: float
 ) -> RolloutState:
     mirrored = state.mirror_traffic is not None and routed(observation.mirror_traffic)
-    if routed(observation.traffic) == {state.champion: 100} and not mirrored:
+    home = not state.moves_traffic or routed(observation.traffic) == {state.champion: 100}
+    if home and not mirrored:
         return replace(state, state="ROLLED_BACK", previous_weight=0, since=now)
     if now - state.since > plan.rollback_timeout_seconds:
         reason = f"{state.reason}; the traffic could not be set back to {state.champion!r}"

@@ -76,6 +76,11 @@ class RolloutState(DrivenState):
         return self._split(self.weight)
 
     @property
+    def moves_traffic(self) -> bool:
+        """A shadow rollout leaves the traffic to whoever else moves it."""
+        return self.kind != "shadow"
+
+    @property
     def mirror_traffic(self) -> dict[str, int] | None:
         """The mirrored traffic that this state wants; None leaves it as it is."""
         if self.mirror_percent is None:

@@ -532,6 +532,24 @@ def happen(target, event):
         target.expire_lease()
 
 
+def test_a_shadow_that_rolls_back_leaves_traffic_that_somebody_moved():
+    target, plan = with_champion(), next(each for each in PLANS if each.kind == "shadow")
+    for now in (0.0, 10.0):
+        tick(target, "e", plan, now)
+    assert target.mirror
+    target.mirror_requests("v2", 100, failed=100)
+    target.crash_in = 1  # once the roll-back is written down, and before it is done
+    with pytest.raises(CrashError):
+        for now in (20.0, 30.0):
+            tick(target, "e", plan, now)
+    target.crash_in = None
+    happen(target, "by hand")
+    final, _ = drive(target, plan, now=40.0)
+    assert final.state in ("ROLLED_BACK", "PAUSED")
+    assert target.mirror == {}
+    assert target.traffic == {"v1": 37, "v2": 63}
+
+
 @settings(deadline=None, max_examples=100)
 @given(st.sampled_from(PLANS), st.lists(look, min_size=5, max_size=60))
 def test_whatever_happens_nothing_is_promoted_without_evidence_and_it_ends(plan, looks):
