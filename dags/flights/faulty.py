@@ -32,8 +32,6 @@ def register_faulty(tracking_uri: str) -> str:
             input_example=model.input_example,
             pip_requirements=mlflow.pyfunc.get_model_dependencies(CHAMPION),
         )
-    made = client.create_model_version(
-        MODEL, logged.model_uri, run_id=logged.run_id, tags=champion.tags
-    )
+    made = mlflow.register_model(logged.model_uri, MODEL, tags=champion.tags)
     client.set_registered_model_alias(MODEL, "challenger", made.version)
     return str(made.version)
