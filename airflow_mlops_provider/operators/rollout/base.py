@@ -12,7 +12,7 @@ from airflow_mlops_provider.exceptions import RolloutFailedError, ServingUnavail
 from airflow_mlops_provider.hooks.serving import ServingHook
 from airflow_mlops_provider.links import RolloutLink, rollout_url
 from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good
-from airflow_mlops_provider.records import ModelVersionRef, Record, RolloutVerdict
+from airflow_mlops_provider.records import Record, RolloutVerdict
 from airflow_mlops_provider.triggers.rollout import RolloutTrigger
 
 if TYPE_CHECKING:
@@ -109,25 +109,6 @@ class RolloutOperator(MlopsOperator):
                 raise RolloutFailedError(failure)
         self.log.info("The rollout of %s on %s %s", verdict.candidate, self.endpoint, verdict.state)
         return record
-
-
-class ReleaseOperator(RolloutOperator):
-    """Base of the operators that release one model version; not for use in a DAG."""
-
-    knobs: ClassVar[tuple[str, ...]]
-    """Arguments that are fields of the plan."""
-    candidate: Any
-
-    def _given(self) -> dict[str, Any]:
-        """Return what the plan is made of."""
-        from airflow_mlops_provider.steps.deploy import deployment_name
-
-        version = ModelVersionRef.from_xcom(self.candidate)
-        return {
-            "candidate": deployment_name(version.version),
-            "model_uri": version.model_uri,
-            **{name: getattr(self, name) for name in self.knobs},
-        }
 
 
 _REMEDIES = {

@@ -166,7 +166,12 @@ RELEASES = [
 
 @pytest.mark.parametrize(("operator", "plan"), RELEASES)
 def test_every_knob_of_the_plan_is_an_argument_with_its_default(operator, plan):
-    arguments = inspect.signature(operator.__init__).parameters
+    arguments = {
+        name: parameter
+        for each in operator.__mro__
+        if "__init__" in vars(each)
+        for name, parameter in inspect.signature(vars(each)["__init__"]).parameters.items()
+    }
     knobs = set(plan.__dataclass_fields__) - {"candidate", "kind", "model_uri"}
     assert set(operator.knobs) == knobs
     for name in knobs:
