@@ -20,7 +20,7 @@ class LoggingTarget(FakeTarget):
 
     def start(self, folder, seed=1):
         self.folder, self.random = folder, np.random.default_rng(seed)
-        self.served, self.rotated, self.sticky, self.outcomes = 0, 0, None, []
+        self.served, self.rotated, self.outcomes = 0, 0, []
         self.abilities = self.abilities | {"sticky"}
         folder.mkdir(parents=True)
         for name in ("v1", "v2", "v3"):
@@ -28,10 +28,6 @@ class LoggingTarget(FakeTarget):
         self.deployments.pop("v2")
         self.traffic = {"v1": 100}
         return self
-
-    def set_traffic(self, endpoint, traffic, **settings):
-        self.sticky = settings.pop("sticky", None)
-        return super().set_traffic(endpoint, traffic, **settings)
 
     def rotate_logs(self, endpoint):
         self._call()

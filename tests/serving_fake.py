@@ -49,6 +49,7 @@ class FakeTarget:
     traffic: dict[str, int] = field(default_factory=dict)
     mirror: dict[str, int] = field(default_factory=dict)
     shield: bool = False
+    sticky: bool = False
     generation: int = 0
     rollout: dict | None = None
     lease_seconds: float | None = None
@@ -98,6 +99,8 @@ class FakeTarget:
             traffic=dict(self.traffic),
             mirror_traffic=dict(self.mirror),
             generation=self.generation,
+            sticky=self.sticky,
+            shield=self.shield,
         )
 
     def create_endpoint(self, endpoint):
@@ -135,6 +138,7 @@ class FakeTarget:
         if mirror_traffic is not None:
             self.mirror = dict(mirror_traffic)
         self.shield = self.shield if shield is None else shield
+        self.sticky = self.sticky if sticky is None else sticky
         if dict(traffic) != self.traffic:
             self.history.append(dict(traffic))
         self.traffic = dict(traffic)

@@ -23,6 +23,10 @@ class EndpointRef(Record):
     mirror_traffic: dict[str, int]
     generation: int
     """Grows with each change; a write names the generation it was decided on."""
+    sticky: bool = False
+    """Whether an entity stays on its side."""
+    shield: bool = False
+    """Whether what one deployment fails is asked of the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,6 +68,8 @@ class EndpointState:
             traffic=self.traffic,
             mirror_traffic=self.mirror_traffic,
             generation=self.generation,
+            sticky=self.sticky,
+            shield=self.shield,
         )
 
 

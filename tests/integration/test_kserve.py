@@ -323,23 +323,6 @@ def test_a_kserve_that_drops_canaries_is_refused_and_keeps_serving(connect, clus
         cluster.wait(lambda: "traffic" in connect("Standard").capabilities())
 
 
-class Leased:
-    """A client for a driver that asks every target for a lease."""
-
-    def __init__(self, client):
-        self._client = client
-
-    def __getattr__(self, name):
-        return getattr(self._client, name)
-
-    def capabilities(self):
-        return self._client.capabilities() | {"lease"}
-
-    def put_rollout(self, endpoint, document, *, lease_seconds, rollback_traffic):
-        options = {"lease_seconds": None, "rollback_traffic": rollback_traffic}
-        self._client.put_rollout(endpoint, document, **options)
-
-
 def drive(client, prometheus, endpoint, error_rates=None, ticks=60):
     """Drive a canary of v2 with ticks a minute apart, under 1,000 requests a tick."""
     plan = CanaryPlan.of(
@@ -349,6 +332,7 @@ def drive(client, prometheus, endpoint, error_rates=None, ticks=60):
         step_min_seconds=60,
         bake_seconds=120,
         min_requests=50,
+        lease_seconds=None,
     )
     now, seen = 1e9, []
     state = begin(client, endpoint, plan, now)
@@ -367,7 +351,7 @@ def drive(client, prometheus, endpoint, error_rates=None, ticks=60):
 
 
 def test_a_rollout_is_driven_on_what_prometheus_counts(connect, prometheus, mode, endpoint):
-    client = Leased(connect(mode, prometheus_url=prometheus.url))
+    client = connect(mode, prometheus_url=prometheus.url)
     assert {"traffic", "observe"} <= client.capabilities()
     client.create_deployment(endpoint, "v1", "models:/m/1")
     state, seen = drive(client, prometheus, endpoint)
@@ -377,7 +361,7 @@ def test_a_rollout_is_driven_on_what_prometheus_counts(connect, prometheus, mode
 
 
 def test_a_bad_candidate_is_rolled_back(connect, prometheus, mode, endpoint):
-    client = Leased(connect(mode, prometheus_url=prometheus.url))
+    client = connect(mode, prometheus_url=prometheus.url)
     client.create_deployment(endpoint, "v1", "models:/m/1")
     state, _ = drive(client, prometheus, endpoint, {"v1": 0.01, "v2": 0.3})
     assert state.state == "ROLLED_BACK"
@@ -388,7 +372,7 @@ def test_a_bad_candidate_is_rolled_back(connect, prometheus, mode, endpoint):
 def test_figures_that_go_missing_are_an_outage_and_promote_nobody(
     connect, prometheus, mode, endpoint, value
 ):
-    client = Leased(connect(mode, prometheus_url=prometheus.url))
+    client = connect(mode, prometheus_url=prometheus.url)
     client.create_deployment(endpoint, "v1", "models:/m/1")
     if value is None:
         prometheus.status = 503

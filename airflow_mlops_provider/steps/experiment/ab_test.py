@@ -52,6 +52,8 @@ class ABTestState(RolloutState):
 
     kind: str = "ab_test"
     sticky: bool = False
+    was_sticky: bool = False
+    """Whether the endpoint was sticky before, as it will be again."""
     started: float | None = None
     """Since when the split has been seen in force: exposures count from there."""
     look_due: float | None = None
@@ -79,7 +81,7 @@ class ABTestState(RolloutState):
     @property
     def settings(self) -> dict[str, Any]:
         """Assignment sticks to entities as long as the traffic is split."""
-        return {"sticky": self.sticky and 0 < self.weight < 100}
+        return {"sticky": self.sticky if 0 < self.weight < 100 else self.was_sticky}
 
     def figures(self) -> dict[str, Any]:
         """Return what the last look found in short, and the counts of the guardrails."""
@@ -134,8 +136,8 @@ class ABTest:
         """Return the first state, against the one deployment that serves all traffic."""
         begun = RELEASE.fresh(plan.guard, observation, now)
         known = {each.name: getattr(begun, each.name) for each in fields(begun)}
-        sticky = plan.question.unit == "entity"
-        return ABTestState(**{**known, "kind": plan.kind, "sticky": sticky})
+        known |= {"kind": plan.kind, "sticky": plan.question.unit == "entity"}
+        return ABTestState(**known, was_sticky=observation.sticky)
 
     def resumed(
         self, plan: ABTestPlan, state: ABTestState, observation: Observation, now: float

@@ -263,6 +263,7 @@ def _observed(
         endpoint=ref.endpoint,
         traffic=ref.traffic,
         mirror_traffic=ref.mirror_traffic,
+        sticky=ref.sticky,
         deployments=ref.deployments,
         counters=counters,
         pairs=found,

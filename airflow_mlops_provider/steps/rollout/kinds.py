@@ -181,6 +181,7 @@ class Observation:
     traffic: Mapping[str, int]
     deployments: Mapping[str, str]
     mirror_traffic: Mapping[str, int] = field(default_factory=dict)
+    sticky: bool = False
     counters: Mapping[str, Mapping[str, Any]] | None = None
     """Cumulative counters by deployment; None when they could not be read."""
     pairs: Mapping[str, Mapping[str, Any]] | None = None

@@ -157,10 +157,14 @@ def test_an_entity_is_one_unit_on_one_side(target, key):
     assert figures["crossovers"] == 0
 
 
-def test_assignment_sticks_only_while_the_traffic_is_split(target):
+@pytest.mark.parametrize("before", [True, False])
+def test_assignment_sticks_as_long_as_the_traffic_is_split_and_then_as_it_did_before(
+    target, before
+):
+    target.sticky = before
     Run(target, plan(unit="entity")).to_the_end(BETTER, entities=4000)
     assert target.traffic == {"v2": 100}
-    assert target.sticky is False
+    assert target.sticky is before
 
 
 def test_young_exposures_wait_for_their_outcomes(target):
