@@ -126,8 +126,8 @@ def run(quick: bool) -> list[Measure]:
         code = _DAG.format(version=_VERSION, n=n, interval=INTERVAL_SECONDS, lease=LEASE_SECONDS)
         (folder / "dags" / "waiting.py").write_text(code)
         host = PlayedHost(folder, n)
-        with _served(host) as port, Stack(folder / "home", folder / "dags") as stack:
-            held, idle_mb, busy_mb, silence = _waited(stack, host, port, n)
+        with _served(host), Stack(folder / "home", folder / "dags") as stack:
+            held, idle_mb, busy_mb, silence = _waited(stack, host, n)
     a_rollout = (busy_mb - idle_mb) / n
     return [
         Measure("waiting: worker slots", held, n, "slots", "ours is 0", held == 0, 1),
@@ -152,11 +152,10 @@ def run(quick: bool) -> list[Measure]:
     ]
 
 
-def _waited(stack: Stack, host: PlayedHost, port: int, n: int) -> tuple[int, float, float, float]:
+def _waited(stack: Stack, host: PlayedHost, n: int) -> tuple[int, float, float, float]:
     """Return slots held, the triggerer's memory before and while, and the longest silence."""
     client = stack.client()
-    triggerer = _triggerer()
-    idle = triggerer.memory_info().rss / 1e6
+    idle = _triggerer_mb()
     client.wait_for_dag("waiting")
     run_id = client.trigger("waiting")
     deadline = time.monotonic() + 60 + 15 * n
@@ -168,17 +167,19 @@ def _waited(stack: Stack, host: PlayedHost, port: int, n: int) -> tuple[int, flo
     time.sleep(WATCHED_SECONDS)
     silence = host.silence(since)
     now = Counter(client.task_states("waiting", run_id).values())
-    return n - now["deferred"], idle, triggerer.memory_info().rss / 1e6, silence
+    return n - now["deferred"], idle, _triggerer_mb(), silence
 
 
-def _triggerer() -> psutil.Process:
+def _triggerer_mb() -> float:
+    """Return the memory of the triggerer's processes."""
     ours = psutil.Process().children(recursive=True)
-    (found,) = (each for each in ours if each.cmdline()[-1:] == ["triggerer"])
-    return found
+    found = [each for each in ours if each.cmdline()[-1:] == ["triggerer"]]
+    found += [child for each in found for child in each.children() if child not in found]
+    return sum(each.memory_info().rss for each in found) / 1e6
 
 
 @contextmanager
-def _served(host: PlayedHost) -> Iterator[int]:
+def _served(host: PlayedHost) -> Iterator[None]:
     import uvicorn
 
     (port,) = free_ports(1)
@@ -188,7 +189,7 @@ def _served(host: PlayedHost) -> Iterator[int]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        yield port
+        yield
     finally:
         server.should_exit = True
         thread.join()
