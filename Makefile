@@ -20,7 +20,8 @@ export PYTHONPATH := $(abspath dags)
 unexport PYTHONDONTWRITEBYTECODE  # Airflow starts many processes: they need the .pyc files
 
 BENCH ?= imports parse snapshot validation drift drift_soundness materialize \
-	feature_stores training tuning tracking auc slices gate gate_soundness rollout_soundness
+	feature_stores training tuning tracking auc slices gate gate_soundness scorer prediction_log \
+	router rollout_soundness ab_soundness waiting batch_predict
 
 took = start=$$(date +%s); $(1) && echo "== $(notdir $@) took $$(($$(date +%s) - start)) s"
 

@@ -28,6 +28,8 @@ from airflow_mlops_provider.records import (
     DatasetRef,
     ModelRef,
     ModelVersionRef,
+    PredictionBatchRef,
+    PredictionPartsRef,
     Record,
     SplitRef,
     ValidationReport,
@@ -58,6 +60,11 @@ def lineage_of(operator: MlopsOperator) -> OperatorLineage:
     inputs = [_input(ref, reports) for uri, ref in datasets.items() if uri not in written]
     inputs += [_checked(report) for report in reports if report.dataset_uri not in datasets]
     outputs = [_output(ref) for ref in written.values()]
+    outputs += [
+        _scores(each)
+        for each in results
+        if isinstance(each, PredictionBatchRef | PredictionPartsRef)
+    ]
     if run:
         inputs += [InputDataset(**_model(each, registry)) for each in models]
         outputs += [OutputDataset(**_model(each, registry)) for each in _models(results, models)]
@@ -124,6 +131,18 @@ def _output(ref: DatasetRef) -> OutputDataset:
         namespace=_namespace(ref.uri),
         name=ref.name,
         facets=_facets(ref),
+        outputFacets={"outputStatistics": rows},
+    )
+
+
+def _scores(ref: PredictionBatchRef | PredictionPartsRef) -> OutputDataset:
+    """Return predictions, named by their place in the workspace."""
+    workspace, _, place = ref.uri.partition("/predictions/")
+    rows = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=ref.n_rows)
+    return OutputDataset(
+        namespace=workspace if "://" in workspace else f"file://{workspace}",
+        name=f"predictions/{place}",
+        facets={"version": dataset_version_dataset.DatasetVersionDatasetFacet(ref.file_hash)},
         outputFacets={"outputStatistics": rows},
     )
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
 
-from airflow.sdk import BaseOperatorLink
+from airflow.sdk import BaseOperatorLink, conf
+
+from airflow_mlops_provider.hooks.serving import ServingHook
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
 
+PREFIX = "/mlops"
+"""Where the provider's own pages lie on Airflow's web server."""
 MLFLOW_RUN_KEY = "mlflow_run_url"
 """XCom key of the link; a task that pushes it early has the button while it runs."""
 
@@ -78,3 +83,23 @@ class ModelCardLink(_PushedLink):
 
     name = "Model card"
     xcom_key = "model_card_url"
+
+
+class RolloutLink(_PushedLink):
+    """Opens the page on which a rollout is watched while it runs."""
+
+    name = "Rollout"
+    xcom_key = "rollout_url"
+
+
+def page_path(page: str) -> str:
+    """Return the path of one of our pages as browsers see it, also behind a proxy's prefix."""
+    base = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
+    return f"{base}{PREFIX}/{page}"
+
+
+def rollout_url(endpoint: str, serving_conn_id: str) -> str:
+    """Return the path of the page about the rollout of an endpoint."""
+    page = page_path(f"rollouts/{quote(endpoint, safe='')}")
+    default = serving_conn_id == ServingHook.default_conn_name
+    return page if default else f"{page}?connection={quote(serving_conn_id, safe='')}"

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from airflow.plugins_manager import AirflowPlugin
-from airflow.sdk import conf
 
 import airflow_mlops_provider.operators  # noqa: F401 - see above
-
-PREFIX = "/mlops"
+from airflow_mlops_provider.links import PREFIX, page_path
 
 
 async def app(
@@ -30,26 +27,27 @@ async def app(
     await services(scope, receive, send)
 
 
-def _path(page: str) -> str:
-    """Return the path of ``page`` as browsers see it, also behind a proxy with a prefix."""
-    base = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
-    return f"{base}{PREFIX}/{page}"
-
-
 _APPS = [{"app": app, "url_prefix": PREFIX, "name": "MLOps"}]
 _VIEWS = [
     {
         "name": "MLOps",
-        "href": _path("page"),
+        "href": page_path("page"),
         "destination": "nav",
         "category": "browse",
         "url_route": "mlops",
-    }
+    },
+    {
+        "name": "Rollouts",
+        "href": page_path("rollouts"),
+        "destination": "nav",
+        "category": "browse",
+        "url_route": "mlops_rollouts",
+    },
 ]
 
 
 class MlopsPlugin(AirflowPlugin):
-    """A page that shows whether the services behind the pipelines answer."""
+    """Pages about the services behind the pipelines and about rollouts."""
 
     name = "mlops"
     fastapi_apps = _APPS

@@ -52,6 +52,7 @@ with DAG(
             endpoint=ENDPOINT,
             candidate=challenger.output,
             steps="{{ params.steps }}",
+            shield=True,
             min_requests="{{ params.min_requests }}",
             step_min_seconds="{{ params.step_min_seconds }}",
             bake_seconds="{{ params.bake_seconds }}",

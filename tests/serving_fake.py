@@ -20,10 +20,23 @@ ZERO = {
     "client_errors": 0,
     "schema_violations": 0,
     "shadow_requests": 0,
+    "shadow_errors": 0,
     "latency_ms_sum": 0.0,
     "log_latency_sum": 0.0,
     "log_latency_sq_sum": 0.0,
 }
+ZERO_PAIRS = {
+    "pairs": 0,
+    "disagreements": 0,
+    "scored": 0,
+    "difference_sum": 0.0,
+    "difference_sq_sum": 0.0,
+    "log_latency_sum": 0.0,
+    "log_latency_sq_sum": 0.0,
+    "champion_failed": 0,
+    "shadow_failed": 0,
+}
+ALL_ABILITIES = frozenset({"traffic", "observe", "lease", "mirror", "pairs", "shield"})
 
 
 class CrashError(BaseException):
@@ -35,21 +48,25 @@ class FakeTarget:
     deployments: dict[str, str] = field(default_factory=dict)
     traffic: dict[str, int] = field(default_factory=dict)
     mirror: dict[str, int] = field(default_factory=dict)
+    shield: bool = False
+    sticky: bool = False
     generation: int = 0
     rollout: dict | None = None
     lease_seconds: float | None = None
     rollback_traffic: dict[str, int] = field(default_factory=dict)
     counters: dict[str, dict] = field(default_factory=dict)
+    paired: dict[str, dict] = field(default_factory=dict)
     metrics_down: bool = False
     down: bool = False
     frozen: bool = False
     """Traffic cannot be set."""
     broken_models: set[str] = field(default_factory=set)
-    abilities: frozenset[str] = frozenset({"traffic", "observe", "lease"})
+    abilities: frozenset[str] = ALL_ABILITIES
     history: list[dict[str, int]] = field(default_factory=list)
     crash_in: int | None = None
     """Die at the n-th call from now, before (even) or after (odd) it took effect."""
 
+    options: dict[str, dict | None] = field(default_factory=dict)
     closed: int = 0
     """How often a caller closed its connections."""
 
@@ -82,17 +99,20 @@ class FakeTarget:
             traffic=dict(self.traffic),
             mirror_traffic=dict(self.mirror),
             generation=self.generation,
+            sticky=self.sticky,
+            shield=self.shield,
         )
 
     def create_endpoint(self, endpoint):
         return self.get_state(endpoint)
 
-    def create_deployment(self, endpoint, name, model_uri, *, timeout=180):
+    def create_deployment(self, endpoint, name, model_uri, *, timeout=180, options=None):
         self._call()
         self._maybe_crash()
         if model_uri in self.broken_models:
             raise ModelError(f"{model_uri} cannot be loaded")
         self.deployments[name] = model_uri
+        self.options[name] = options
         self.counters.setdefault(name, {**ZERO, "latency_buckets": {"+Inf": 0}})
         self._maybe_crash()
         return self.get_state(endpoint)
@@ -104,7 +124,9 @@ class FakeTarget:
         self.deployments.pop(name, None)
         self.counters.pop(name, None)
 
-    def set_traffic(self, endpoint, traffic, *, generation, mirror_traffic=None, sticky=None):
+    def set_traffic(
+        self, endpoint, traffic, *, generation, mirror_traffic=None, sticky=None, shield=None
+    ):
         self._call()
         self._maybe_crash()
         if self.frozen:
@@ -113,8 +135,13 @@ class FakeTarget:
             raise RegistryConflictError("stale generation")
         assert sum(traffic.values()) == 100
         assert set(traffic) <= set(self.deployments)
+        if mirror_traffic is not None:
+            self.mirror = dict(mirror_traffic)
+        self.shield = self.shield if shield is None else shield
+        self.sticky = self.sticky if sticky is None else sticky
+        if dict(traffic) != self.traffic:
+            self.history.append(dict(traffic))
         self.traffic = dict(traffic)
-        self.history.append(dict(traffic))
         self.generation += 1
         self._maybe_crash()
         return self.get_state(endpoint)
@@ -124,6 +151,12 @@ class FakeTarget:
         if self.metrics_down:
             raise ServingUnavailableError("no counters")
         return json.loads(json.dumps(self.counters))
+
+    def pairs(self, endpoint, *, tolerance):
+        self._call()
+        if self.metrics_down:
+            raise ServingUnavailableError("no pairs")
+        return json.loads(json.dumps(self.paired))
 
     def get_rollout(self, endpoint):
         self._call()
@@ -141,7 +174,7 @@ class FakeTarget:
 
     def expire_lease(self):
         """Do what the host does when nobody drives a rollout."""
-        self.traffic = dict(self.rollback_traffic)
+        self.traffic, self.mirror = dict(self.rollback_traffic), {}
         self.generation += 1
         self.rollout = {**self.rollout, "state": "ROLLED_BACK", "reason": "lease expired: test"}
 
@@ -155,6 +188,21 @@ class FakeTarget:
             n = requests * percent // 100
             errors = round(n * (error_rates or {}).get(name, 0))
             self.count(name, n, errors, (latency_ms or {}).get(name, 10.0))
+
+    def mirror_requests(self, name, n, *, disagreements=0, failed=0, shift=0.0, slower=0.0):
+        """Count ``n`` requests that were mirrored to ``name``; ``slower`` is of log latency."""
+        paired = self.paired.setdefault(name, dict(ZERO_PAIRS))
+        answered = n - failed
+        paired["pairs"] += answered
+        paired["scored"] += answered
+        paired["disagreements"] += disagreements
+        paired["difference_sum"] += shift * answered
+        paired["difference_sq_sum"] += (shift**2 + 0.01) * answered
+        paired["log_latency_sum"] += slower * answered
+        paired["log_latency_sq_sum"] += (slower**2 + 0.25) * answered
+        paired["shadow_failed"] += failed
+        self.counters[name]["shadow_requests"] += n
+        self.counters[name]["shadow_errors"] += failed
 
     def count(self, name, requests, errors=0, latency_ms=10.0, schema_violations=0):
         """Add to a deployment's counters; latencies vary by half around their median."""

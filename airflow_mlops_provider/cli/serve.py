@@ -10,6 +10,7 @@ from airflow_mlops_provider.cli.options import embedded_store
 
 _DEFAULT_HOST = "127.0.0.1"
 _DEFAULT_PORT, _DEFAULT_ADMIN_PORT = 8601, 8600
+_DEFAULT_ORPHAN_SECONDS, _DEFAULT_HUNG_SECONDS = 600.0, 30.0
 
 
 def add_parser(commands: Any) -> None:
@@ -29,12 +30,30 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--tracking-uri", help="MLflow registry of the models; by default the workspace's SQLite"
     )
+    parser.add_argument(
+        "--orphan-seconds",
+        type=float,
+        default=_DEFAULT_ORPHAN_SECONDS,
+        help="how long router and scorers serve on when this host is killed, for another to "
+        "adopt them",
+    )
+    parser.add_argument(
+        "--hung-seconds",
+        type=float,
+        default=_DEFAULT_HUNG_SECONDS,
+        help="how long a scorer may be silent before it is replaced",
+    )
+    parser.add_argument(
+        "--public-metrics",
+        action="store_true",
+        help="let /metrics of the admin API be read without the token",
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until the process is told to stop."""
-    from airflow_mlops_provider.serving.admin import ServeOptions, serve
+    from airflow_mlops_provider.serving.service import ServeOptions, serve
 
     workspace = options.workspace.absolute()
     serve(
@@ -44,6 +63,9 @@ def run(options: argparse.Namespace) -> int:
             host=options.host,
             port=options.port,
             admin_port=options.admin_port,
+            orphan_seconds=options.orphan_seconds,
+            hung_seconds=options.hung_seconds,
+            public_metrics=options.public_metrics,
         ),
         announce=lambda line: print(line, flush=True),
     )

@@ -1,7 +1,9 @@
 """One file per step: build the hook, call the step, log once, return the record."""
 
+from airflow_mlops_provider.operators.ab_test import ABTestOperator
 from airflow_mlops_provider.operators.approve import ApproveModelOperator
 from airflow_mlops_provider.operators.artifact import CheckModelArtifactOperator
+from airflow_mlops_provider.operators.bandit import BanditRolloutOperator
 from airflow_mlops_provider.operators.behaviour import CheckModelBehaviourOperator
 from airflow_mlops_provider.operators.deploy import DeployModelOperator, UndeployModelOperator
 from airflow_mlops_provider.operators.drift import (
@@ -10,6 +12,7 @@ from airflow_mlops_provider.operators.drift import (
     ProfileDatasetOperator,
 )
 from airflow_mlops_provider.operators.evaluate import EvaluateModelOperator
+from airflow_mlops_provider.operators.export import ExportModelOperator
 from airflow_mlops_provider.operators.feature_skew import CheckFeatureSkewOperator
 from airflow_mlops_provider.operators.features import (
     CheckFeatureServiceOperator,
@@ -39,7 +42,10 @@ from airflow_mlops_provider.operators.registry import (
     RollbackModelOperator,
     SetModelAliasOperator,
 )
-from airflow_mlops_provider.operators.rollout import CanaryRolloutOperator
+from airflow_mlops_provider.operators.rollout.approve import ApproveRolloutOperator
+from airflow_mlops_provider.operators.rollout.blue_green import BlueGreenRolloutOperator
+from airflow_mlops_provider.operators.rollout.canary import CanaryRolloutOperator
+from airflow_mlops_provider.operators.rollout.shadow import ShadowRolloutOperator
 from airflow_mlops_provider.operators.snapshot import SnapshotDatasetOperator
 from airflow_mlops_provider.operators.split import SplitDatasetOperator
 from airflow_mlops_provider.operators.train import TrainModelOperator
@@ -50,8 +56,12 @@ from airflow_mlops_provider.operators.validate import (
 )
 
 __all__ = [
+    "ABTestOperator",
     "ApproveModelOperator",
+    "ApproveRolloutOperator",
+    "BanditRolloutOperator",
     "BatchPredictOperator",
+    "BlueGreenRolloutOperator",
     "CanaryRolloutOperator",
     "CheckFeatureServiceOperator",
     "CheckFeatureSkewOperator",
@@ -62,6 +72,7 @@ __all__ = [
     "DetectDriftBranchOperator",
     "DetectDriftOperator",
     "EvaluateModelOperator",
+    "ExportModelOperator",
     "FeastApplyOperator",
     "FeastHistoricalFeaturesOperator",
     "FeastMaterializeOperator",
@@ -77,6 +88,7 @@ __all__ = [
     "RunNotebookOperator",
     "RunTrialsOperator",
     "SetModelAliasOperator",
+    "ShadowRolloutOperator",
     "SnapshotDatasetOperator",
     "SplitDatasetOperator",
     "StartPipelineRunOperator",

@@ -17,7 +17,7 @@ from airflow_mlops_provider.records import DatasetRef, ModelRef, ModelVersionRef
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mlops_provider.steps.artifact import Declared
+    from airflow_mlops_provider.declared import Declared
 
 _STEP = "artifact_answers.answer_rows"
 _LAST_LINES = 15
@@ -98,7 +98,7 @@ class CheckModelArtifactOperator(MlopsOperator):
     def _python(self, declared: Declared) -> str:
         if self.environment == "local":
             return sys.executable
-        return virtualenv_python(declared.to_install, declared.python)
+        return virtualenv_python(declared.to_install(), declared.python)
 
     def _ask(self, uri: str, rows: str, declared: Declared) -> Mapping[str, Any]:
         from airflow_mlops_provider.steps.remote import request_of, result_of

@@ -24,7 +24,10 @@ class DeployModelOperator(MlopsOperator):
         traffic: 100 switches all traffic to it, 0 only makes it ready; None is 100 while the
             endpoint has no traffic yet, and 0 afterwards.
         keep: How many of the newest versions stay deployed even without traffic.
-        ready_timeout_seconds: How long loading the model may take.
+        ready_timeout_seconds: How long loading the model may take, making its environment included.
+        options: How it is served: ``workers``, ``memory_mb``, ``environment``, ``durability`` and
+            what else ``serving/options.py`` names. A version keeps its options for life; None
+            leaves a version that is served already as it is.
         serving_conn_id: Connection of the serving host.
     """
 
@@ -35,6 +38,7 @@ class DeployModelOperator(MlopsOperator):
         "traffic",
         "keep",
         "ready_timeout_seconds",
+        "options",
         "serving_conn_id",
     )
 
@@ -46,6 +50,7 @@ class DeployModelOperator(MlopsOperator):
         traffic: int | None = None,
         keep: int = 2,
         ready_timeout_seconds: float = 180,
+        options: dict[str, Any] | None = None,
         serving_conn_id: str = ServingHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -55,6 +60,7 @@ class DeployModelOperator(MlopsOperator):
         self.traffic = traffic
         self.keep = keep
         self.ready_timeout_seconds = ready_timeout_seconds
+        self.options = options
         self.serving_conn_id = serving_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -69,6 +75,7 @@ class DeployModelOperator(MlopsOperator):
                 None if self.traffic is None else int(self.traffic),
                 keep=int(self.keep),
                 ready_timeout_seconds=float(self.ready_timeout_seconds),
+                options=self.options,
             )
             run.log_record(ref)
         self.log.info("Endpoint %s sends its traffic to %s", ref.endpoint, ref.traffic)

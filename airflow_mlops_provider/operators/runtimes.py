@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import airflow_mlops_provider
+from airflow_mlops_provider.environments import CACHE, OUTSIDE, link_package
 from airflow_mlops_provider.exceptions import ParameterError, StepFailedError
-from airflow_mlops_provider.operators.virtualenvs import CACHE, virtualenv_python
+from airflow_mlops_provider.operators.virtualenvs import virtualenv_python
 from airflow_mlops_provider.steps.extras import required
 from airflow_mlops_provider.steps.remote import lacking, requirements_of
 from airflow_mlops_provider.workspace import exists, join, read_json, remove, write_json
@@ -184,16 +184,11 @@ class LocalProcess:
 
 
 def _environment(folder: str, dag_code: bool) -> dict[str, str]:
-    """Return our environment, with this very package and perhaps the code of the DAGs to import.
-
-    A link is all that ``folder`` has of us: beside the package lies the whole of Airflow.
-    """
-    package = Path(airflow_mlops_provider.__file__).parent
-    os.symlink(package, os.path.join(folder, package.name))
-    dropped = {"PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"}
-    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    """Return our environment, with this very package and perhaps the code of the DAGs to import."""
+    link_package(Path(folder))
     paths = os.pathsep.join([folder, *(_code_folders() if dag_code else ())])
-    return {**kept, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
+    given = {**os.environ, **OUTSIDE, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _code_folders() -> list[str]:

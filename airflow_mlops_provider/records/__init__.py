@@ -42,6 +42,7 @@ from airflow_mlops_provider.records.evaluation import (
     SliceMetric,
     UnusableModel,
 )
+from airflow_mlops_provider.records.experiments import ABTestVerdict, BanditVerdict
 from airflow_mlops_provider.records.features import (
     FeatureSkew,
     FeatureSkewReport,
@@ -56,6 +57,7 @@ from airflow_mlops_provider.records.models import (
     TrainingSpec,
 )
 from airflow_mlops_provider.records.notebooks import NotebookRun
+from airflow_mlops_provider.records.predictions import ModelBundleRef, PredictionPartsRef
 from airflow_mlops_provider.records.reproduction import (
     Difference,
     PredictionComparison,
@@ -69,7 +71,9 @@ from airflow_mlops_provider.records.runs import (
 )
 
 __all__ = [
+    "ABTestVerdict",
     "ArtifactCheck",
+    "BanditVerdict",
     "BehaviourReport",
     "BehaviourResult",
     "Counterexample",
@@ -90,6 +94,7 @@ __all__ = [
     "GateVerdict",
     "Importance",
     "Metric",
+    "ModelBundleRef",
     "ModelCost",
     "ModelRef",
     "ModelVersionRef",
@@ -99,6 +104,7 @@ __all__ = [
     "PipelineRunSummary",
     "PredictionBatchRef",
     "PredictionComparison",
+    "PredictionPartsRef",
     "Record",
     "ReproductionReport",
     "RolloutVerdict",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from airflow_mlops_provider.records.base import Metric, Record
@@ -23,6 +23,10 @@ class EndpointRef(Record):
     mirror_traffic: dict[str, int]
     generation: int
     """Grows with each change; a write names the generation it was decided on."""
+    sticky: bool = False
+    """Whether an entity stays on its side."""
+    shield: bool = False
+    """Whether what one deployment fails is asked of the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,10 @@ class RolloutVerdict(Record):
     state: Literal["SUCCEEDED", "ROLLED_BACK", "ROLLBACK_FAILED", "PAUSED"]
     reason: str
     steps: list[dict[str, Any]]
-    """One entry a weight step: ``weight``, ``seconds``, requests and errors of both sides."""
+    """One entry a step: ``state``, ``weight``, ``seconds``, requests and errors of both sides."""
+    kind: str = "canary"
+    dry_run: dict[str, str] = field(default_factory=dict)
+    """What the tests that must not act would have acted on, by test."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

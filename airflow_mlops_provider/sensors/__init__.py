@@ -6,6 +6,7 @@ from airflow_mlops_provider.sensors.endpoint import EndpointHealthSensor
 from airflow_mlops_provider.sensors.features import FeatureFreshnessSensor
 from airflow_mlops_provider.sensors.monitor import ModelPerformanceSensor
 from airflow_mlops_provider.sensors.registry import ModelAliasSensor, ModelVersionSensor
+from airflow_mlops_provider.sensors.rollout import RolloutApprovalSensor
 
 __all__ = [
     "DataDriftSensor",
@@ -15,4 +16,5 @@ __all__ = [
     "ModelPerformanceSensor",
     "ModelVersionSensor",
     "NewDataSensor",
+    "RolloutApprovalSensor",
 ]

@@ -16,8 +16,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     Raises:
         ParameterError: it has more than ``limit`` bytes.
     """
-    stated = request.headers.get("content-length", "")
-    if stated.isdecimal() and int(stated) > limit:
+    if (stated_size(request) or 0) > limit:
         raise _too_large(limit)
     body = bytearray()
     async for chunk in request.stream():
@@ -25,6 +24,12 @@ async def read_body(request: Request, limit: int) -> bytes:
         if len(body) > limit:
             raise _too_large(limit)
     return bytes(body)
+
+
+def stated_size(request: Request) -> int | None:
+    """Return how many bytes the body of ``request`` is said to have, if it is said."""
+    stated = request.headers.get("content-length", "")
+    return int(stated) if stated.isdecimal() else None
 
 
 def _too_large(limit: int) -> ParameterError:

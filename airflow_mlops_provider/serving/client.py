@@ -11,6 +11,7 @@ from airflow_mlops_provider.exceptions import (
     ModelError,
     ParameterError,
     PermanentError,
+    RecordError,
     RegistryConflictError,
     ServingUnavailableError,
 )
@@ -20,7 +21,8 @@ from airflow_mlops_provider.workspace import exists, join, read_json
 
 _TIMEOUT_SECONDS = 60.0
 _PERMANENT: dict[str, type[PermanentError]] = {
-    error.__name__: error for error in (ParameterError, ModelError, RegistryConflictError)
+    error.__name__: error
+    for error in (ParameterError, RecordError, ModelError, RegistryConflictError)
 }
 
 
@@ -38,7 +40,7 @@ class ServingClient:
     def __init__(self, admin_url: str, token: str) -> None:
         self.admin_url = admin_url.rstrip("/")
         self._client = httpx.Client(timeout=_TIMEOUT_SECONDS)
-        self._headers = {"authorization": f"Bearer {token}"}
+        self._headers = {"authorization": f"Bearer {token}"} if token else {}
 
     @classmethod
     def from_workspace(cls, workspace: str) -> Self:
@@ -67,7 +69,7 @@ class ServingClient:
         self._client.close()
 
     def capabilities(self) -> frozenset[str]:
-        """Return what the host can do: traffic, mirror, sticky, observe, lease."""
+        """Return what the host can do, such as traffic, mirror, sticky, shield, observe, lease."""
         return frozenset(self._call("GET", "/")["capabilities"])
 
     def create_endpoint(self, endpoint: str) -> EndpointRef:
@@ -87,7 +89,13 @@ class ServingClient:
         return self._ref("GET", _path(endpoint))
 
     def create_deployment(
-        self, endpoint: str, name: str, model_uri: str, *, timeout: float = 180
+        self,
+        endpoint: str,
+        name: str,
+        model_uri: str,
+        *,
+        timeout: float = 180,
+        options: dict[str, Any] | None = None,
     ) -> EndpointRef:
         """Serve a model without traffic; the same again changes nothing.
 
@@ -95,13 +103,15 @@ class ServingClient:
             endpoint: Endpoint to add it to.
             name: Name of the deployment.
             model_uri: Model in the registry of the host.
-            timeout: Seconds until the model has to answer.
+            timeout: Seconds until the model has to answer, making its environment included.
+            options: How it is served; see ``serving/options.py``. None leaves a deployment that
+                exists as it is, and is the defaults for a new one.
 
         Raises:
             ModelError: the model cannot be loaded; nothing is left behind.
-            RegistryConflictError: ``name`` already serves another model.
+            RegistryConflictError: ``name`` already serves another model, or with other options.
         """
-        body = {"name": name, "model_uri": model_uri, "timeout": timeout}
+        body = {"name": name, "model_uri": model_uri, "timeout": timeout, "options": options}
         waiting = timeout + _TIMEOUT_SECONDS
         return self._ref("POST", _path(endpoint, "deployments"), body, timeout=waiting)
 
@@ -117,6 +127,7 @@ class ServingClient:
         generation: int,
         mirror_traffic: dict[str, int] | None = None,
         sticky: bool | None = None,
+        shield: bool | None = None,
     ) -> EndpointRef:
         """Set the traffic if it is still at ``generation``; return once the router serves it.
 
@@ -126,6 +137,8 @@ class ServingClient:
             generation: Generation the change was decided on.
             mirror_traffic: Percent of requests copied to a deployment; None leaves it.
             sticky: Whether an entity stays on its side; None leaves it.
+            shield: Whether what one deployment answers with a 5xx is asked of another that
+                carries traffic; None leaves it.
 
         Raises:
             RegistryConflictError: somebody else changed the traffic meanwhile.
@@ -137,6 +150,7 @@ class ServingClient:
             "generation": generation,
             "mirror_traffic": mirror_traffic,
             "sticky": sticky,
+            "shield": shield,
         }
         return self._ref("PUT", _path(endpoint, "traffic"), body)
 
@@ -144,9 +158,19 @@ class ServingClient:
         """Return cumulative counters by deployment; they never decrease.
 
         ``requests`` and ``errors`` also count attempts that died with their scorer; the
-        latencies and their buckets (milliseconds) only those that were answered.
+        latencies and their buckets (milliseconds) only those that were answered. What a deployment
+        was asked only because another failed is logged, but not counted: it is no fair sample.
         """
         return dict(self._call("GET", _path(endpoint, "counters")))
+
+    def pairs(self, endpoint: str, *, tolerance: float = 0.0) -> dict[str, dict[str, Any]]:
+        """Return, by shadow deployment, how its answers compare with those that were given.
+
+        Cumulative since the deployment was created: ``pairs`` that both sides answered, of them
+        ``disagreements`` (scores further apart than ``tolerance``, other answers unequal), sums
+        of the differences of scores and log latencies, ``champion_failed``, ``shadow_failed``.
+        """
+        return dict(self._call("GET", _path(endpoint, f"pairs?tolerance={tolerance!r}")))
 
     def get_rollout(self, endpoint: str) -> dict[str, Any] | None:
         """Return the document of the running or last rollout."""
@@ -158,13 +182,14 @@ class ServingClient:
         endpoint: str,
         document: dict[str, Any],
         *,
-        lease_seconds: float,
+        lease_seconds: float | None,
         rollback_traffic: dict[str, int],
     ) -> None:
         """Store a rollout's document and renew its lease.
 
         When the lease runs out and ``document["state"]`` is not a resting one, the host sets
-        ``rollback_traffic`` itself and writes ROLLED_BACK and the reason into the document.
+        ``rollback_traffic`` itself and writes ROLLED_BACK and the reason into the document. A
+        lease of None never runs out.
         """
         body = {
             "document": document,
@@ -180,6 +205,14 @@ class ServingClient:
     def rotate_logs(self, endpoint: str) -> None:
         """Close the open segments of the endpoint's prediction log."""
         self._call("POST", _path(endpoint, "logs", "rotate"))
+
+    def status(self, endpoint: str) -> dict[str, dict[str, Any]]:
+        """Return by deployment how many scorers are ``wanted``, ``workers`` and ``restarts``.
+
+        A worker has ``worker`` (its number), ``pid``, ``port``, ``memory_mb``, ``healthy`` and
+        ``seconds``; restarts are counted by reason (ended, hung, memory) since the host started.
+        """
+        return dict(self._call("GET", _path(endpoint, "status")))
 
     def predict(
         self, endpoint: str, payload: dict[str, Any], *, entity_id: str | None = None

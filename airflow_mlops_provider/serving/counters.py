@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
+import sys
 from bisect import bisect_left
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,8 +25,16 @@ COUNTS = (
     "shadow_errors",
 )
 SUMS = ("latency_ms_sum", "log_latency_sum", "log_latency_sq_sum")
+LATER_COUNTS = ("scored", "unlogged")
+LATER_SUMS = ("score_sum", "score_sq_sum")
+"""Of live answered rows with a numeric score; what follows the buckets came after them."""
 _FIELDS = (*COUNTS, *SUMS)
-_N = len(_FIELDS) + len(BUCKETS_MS) + 1
+_BUCKETS = range(len(_FIELDS), len(_FIELDS) + len(BUCKETS_MS) + 1)
+_LATER = (*LATER_COUNTS, *LATER_SUMS)
+_N = _BUCKETS.stop + len(_LATER)
+_CELL = {name: i for i, name in enumerate(_FIELDS)} | {
+    name: _BUCKETS.stop + i for i, name in enumerate(_LATER)
+}
 _MIN_LATENCY_MS = 1e-3
 
 
@@ -34,12 +44,21 @@ class Counters:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
-            file.truncate(_N * 8)
+            file.truncate(max(_N * 8, os.fstat(file.fileno()).st_size))
+            if sys.platform == "linux":  # writing to a hole is a SIGBUS once the disk is full
+                os.posix_fallocate(file.fileno(), 0, _N * 8)
             self._cells = memoryview(mmap.mmap(file.fileno(), _N * 8)).cast("d")
 
     def add(self, name: str, amount: float = 1) -> None:
         """Add to one of the counters."""
-        self._cells[_FIELDS.index(name)] += amount
+        self._cells[_CELL[name]] += amount
+
+    def add_scores(self, scores: Iterable[float]) -> None:
+        """Count the scores that users were given, of those that can be squared."""
+        given = [score for score in scores if math.isfinite(score * score)]
+        self.add("scored", len(given))
+        self.add("score_sum", sum(given))
+        self.add("score_sq_sum", sum(score * score for score in given))
 
     def add_latency(self, milliseconds: float) -> None:
         """Count the latency of one user request."""
@@ -53,17 +72,19 @@ class Counters:
         """Return all counters; ``latency_buckets`` is cumulative, as in Prometheus."""
         values = list(self._cells)
         buckets, total = {}, 0
-        for bound, count in zip((*BUCKETS_MS, "+Inf"), values[len(_FIELDS) :], strict=True):
+        counted = values[_BUCKETS.start : _BUCKETS.stop]
+        for bound, count in zip((*BUCKETS_MS, "+Inf"), counted, strict=True):
             total += int(count)
             buckets[str(bound)] = total
-        counts = {name: int(values[i]) for i, name in enumerate(COUNTS)}
-        sums = {name: values[len(COUNTS) + i] for i, name in enumerate(SUMS)}
+        counts = {name: int(values[_CELL[name]]) for name in (*COUNTS, *LATER_COUNTS)}
+        sums = {name: values[_CELL[name]] for name in (*SUMS, *LATER_SUMS)}
         return {**counts, **sums, "latency_buckets": buckets}
 
 
-def counters_path(folder: Path, endpoint: str, deployment: str) -> Path:
-    """Return where a deployment's counters lie under the host's folder."""
-    return folder / "counters" / endpoint / f"{deployment}.bin"
+def counters_path(folder: Path, endpoint: str, deployment: str, worker: int = 0) -> Path:
+    """Return where the counters of a deployment's worker lie under the host's folder."""
+    name = f"{deployment}.{worker}.bin" if worker else f"{deployment}.bin"
+    return folder / "counters" / endpoint / name
 
 
 def read_total(paths: Iterable[Path]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ or ``mlops-local://host:port``, with the token in the variable ``MLOPS_SERVING_T
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from mlflow.deployments import BaseDeploymentClient
 
 from airflow_mlops_provider.exceptions import ParameterError
 from airflow_mlops_provider.serving.client import ServingClient
+from airflow_mlops_provider.serving.options import DeploymentOptions
 from airflow_mlops_provider.serving.state import valid_name
 
 if TYPE_CHECKING:
@@ -30,20 +32,31 @@ def run_local(
     flavor: str | None = None,
     config: dict[str, Any] | None = None,
 ) -> None:
-    """Serve one model in the foreground, without router; ``config`` may name a ``port``."""
+    """Serve one model in the foreground, without router.
+
+    Args:
+        target: Not used: the model is served right here.
+        name: Name of the deployment.
+        model_uri: Model in MLflow's registry.
+        flavor: Not used: models are served as their flavor says.
+        config: ``port``, by default any free one, and what a scorer itself acts on of
+            ``serving/options.py``.
+    """
     import mlflow
 
     from airflow_mlops_provider.serving import scorer
 
-    options = {
+    wanted = dict(config or {})
+    arguments = {
         "endpoint": "local",
         "deployment": valid_name("deployment", name),
         "model-uri": model_uri,
         "tracking-uri": mlflow.get_tracking_uri(),
         "folder": tempfile.mkdtemp(prefix="mlops-local-"),
-        "port": (config or {}).get("port", 0),
+        "port": wanted.pop("port", 0),
+        "options": json.dumps(DeploymentOptions.of(wanted).to_xcom()),
     }
-    scorer.main([f"--{key}={value}" for key, value in options.items()])
+    scorer.main([f"--{key}={value}" for key, value in arguments.items()])
 
 
 def target_help() -> str:
@@ -53,7 +66,8 @@ def target_help() -> str:
         "`airflow-mlops serve --workspace DIR` and use the target `mlops-local:/DIR`, or "
         f"`mlops-local://host:port` with its token in {TOKEN_VARIABLE}. Traffic is set by "
         "update_endpoint(endpoint, config={'traffic': {'v1': 95, 'v2': 5}, 'generation': 3}); "
-        "config also takes 'mirror_traffic' and 'sticky'."
+        "config also takes 'mirror_traffic', 'sticky' and 'shield'. create_deployment takes "
+        "config={'timeout': seconds} and what serving/options.py names, such as 'workers'."
     )
 
 
@@ -76,11 +90,22 @@ class MlopsLocalClient(BaseDeploymentClient):
         config: dict[str, Any] | None = None,
         endpoint: str | None = None,
     ) -> dict[str, Any]:
-        """Serve a model without traffic, creating the endpoint if need be."""
+        """Serve a model without traffic, creating the endpoint if need be.
+
+        Args:
+            name: Name of the deployment.
+            model_uri: Model in the registry of the host.
+            flavor: Not used: models are served as their flavor says.
+            config: ``timeout`` in seconds, and options of ``serving/options.py``.
+            endpoint: Endpoint to add it to.
+        """
         wanted = _required(endpoint)
-        timeout = float((config or {}).get("timeout", 180))
+        options = dict(config or {})
+        timeout = float(options.pop("timeout", 180))
         self._client.create_endpoint(wanted)
-        ref = self._client.create_deployment(wanted, name, model_uri, timeout=timeout)
+        ref = self._client.create_deployment(
+            wanted, name, model_uri, timeout=timeout, options=options or None
+        )
         return {**_deployment(ref, name), "flavor": flavor or "python_function"}
 
     def update_deployment(
@@ -143,12 +168,15 @@ class MlopsLocalClient(BaseDeploymentClient):
     def update_endpoint(
         self, endpoint: str, config: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Set ``traffic``, ``mirror_traffic`` and ``sticky``, at ``generation`` if it is named."""
+        """Set ``traffic``, ``mirror_traffic``, ``sticky`` and ``shield``.
+
+        ``generation`` names the one that the change was decided on; by default that of now.
+        """
         current = self._client.get_state(endpoint)
         wanted = {"traffic": current.traffic, "generation": current.generation, **(config or {})}
-        unknown = set(wanted) - {"traffic", "mirror_traffic", "sticky", "generation"}
+        unknown = set(wanted) - {"traffic", "mirror_traffic", "sticky", "shield", "generation"}
         if unknown:
-            constraint = "of traffic, mirror_traffic, sticky and generation"
+            constraint = "of traffic, mirror_traffic, sticky, shield and generation"
             raise ParameterError.of("config", "update_endpoint", constraint, sorted(unknown))
         return _endpoint(self._client.set_traffic(endpoint, **wanted))
 
@@ -182,8 +210,6 @@ def _required(endpoint: str | None) -> str:
 
 
 def _split(frame: Any) -> dict[str, Any]:
-    import json
-
     return dict(json.loads(frame.to_json(orient="split", index=False)))
 
 

@@ -5,6 +5,9 @@ Nothing here knows HTTP or weights: states change in ``state.py``, the router is
 
 A change is stored only once the router serves it, so what is stored can be trusted, a caller
 whose change failed may repeat it, and the watch brings the router back to what is stored.
+
+Router and scorers outlive a host that is killed, and the next one adopts them. Their keeper ends
+them if none comes.
 """
 
 from __future__ import annotations
@@ -19,17 +22,24 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from airflow_mlops_provider.exceptions import ServingUnavailableError
 from airflow_mlops_provider.serving import state as states
 from airflow_mlops_provider.serving.envoy import Envoy
 from airflow_mlops_provider.serving.observer import Observer
+from airflow_mlops_provider.serving.orphans import Orphans
+from airflow_mlops_provider.serving.pairs import Pairs
 from airflow_mlops_provider.serving.scorers import Scorers
 from airflow_mlops_provider.serving.state import EndpointState
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.records import EndpointRef
-    from airflow_mlops_provider.serving.scorers import Key
+    from airflow_mlops_provider.serving.options import DeploymentOptions
+    from airflow_mlops_provider.serving.state import Deployment
+    from airflow_mlops_provider.serving.workers import Key
 
-CAPABILITIES = frozenset({"traffic", "mirror", "sticky", "observe", "lease"})
+CAPABILITIES = frozenset({"traffic", "mirror", "sticky", "shield", "observe", "lease", "pairs"})
+ORPHAN_SECONDS = 600.0
+HUNG_SECONDS = 30.0
 _TICK_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
@@ -43,9 +53,20 @@ class ServingHost:
         tracking_uri: Registry that models come from.
         router_host: Address the router listens on.
         router_port: Port the router listens on.
+        orphan_seconds: How long router and scorers outlive a host that is killed.
+        hung_seconds: How long a scorer may be silent before it is replaced.
     """
 
-    def __init__(self, folder: Path, tracking_uri: str, router_host: str, router_port: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        tracking_uri: str,
+        router_host: str,
+        router_port: int,
+        *,
+        orphan_seconds: float = ORPHAN_SECONDS,
+        hung_seconds: float = HUNG_SECONDS,
+    ) -> None:
         self.folder = folder
         self.router_url = f"http://{router_host}:{router_port}"
         self.endpoints = states.load(folder / "state.json")
@@ -53,10 +74,13 @@ class ServingHost:
         self._deadlines: dict[str, float] = {}
         self._observer = Observer(folder)
         self._scorers = Scorers(
-            folder, tracking_uri, self._observer, self._model_of, self._tell_addresses
+            folder, tracking_uri, self._observer, self._serves, self._tell_addresses, hung_seconds
         )
+        self._orphans = Orphans(folder, orphan_seconds)
         self._changing = asyncio.Lock()
         self._counting = asyncio.Lock()
+        self._pairing = asyncio.Lock()
+        self._pairs = Pairs(folder / "logs")
         self._settled = True
         """Whether the router serves what is stored; changes under ``_changing`` only."""
         self._watches: list[asyncio.Task[None]] = []
@@ -64,28 +88,38 @@ class ServingHost:
     async def start(self) -> None:
         """Bring back the stored deployments and traffic, then watch over them.
 
-        A model that cannot be loaded now is tried again in the background.
+        What an earlier host left running is adopted if it is what the state asks for, and ended
+        otherwise. A model that cannot be loaded now is tried again in the background.
         """
-        await self._scorers.bring_back(
-            (endpoint, name)
-            for endpoint, item in self.endpoints.items()
-            for name in item.deployments
+        await self._orphans.enter()
+        self._scorers.adopt(
+            {
+                (endpoint, name): deployment
+                for endpoint, item in self.endpoints.items()
+                for name, deployment in item.deployments.items()
+            }
         )
-        await self._envoy.start(self.endpoints, self._scorers.addresses)
+        adopted = self._scorers.addresses
+        await self._envoy.start(self.endpoints, adopted)
+        await self._orphans.end_unclaimed(self._scorers.pids | {self._envoy.pid})
+        await self._scorers.bring_back()
+        if self._scorers.addresses != adopted:
+            await self._envoy.apply(self.endpoints, self._scorers.addresses)
         for endpoint, item in self.endpoints.items():
             if item.lease:
                 self._renew(endpoint, item.lease.seconds)
-        for watch in (self._watch_leases, self._watch_router):
+        for watch in (self._watch_leases, self._watch_router, self._orphans.keep):
             self._watches.append(asyncio.create_task(_forever(watch)))
 
     async def stop(self) -> None:
-        """Stop watching, then every child, the router first."""
+        """Stop watching, then every child, the router first and their keeper last."""
         for task in self._watches:
             task.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
         await self._scorers.unwatch()
         await self._envoy.stop()
         await self._scorers.stop()
+        await self._orphans.end()
 
     def refs(self) -> list[EndpointRef]:
         """Return all endpoints."""
@@ -114,22 +148,30 @@ class ServingHost:
             await self._scorers.release((endpoint, name))
 
     async def create_deployment(
-        self, endpoint: str, name: str, model_uri: str, timeout: float
+        self,
+        endpoint: str,
+        name: str,
+        model_uri: str,
+        timeout: float,
+        options: DeploymentOptions | None = None,
     ) -> EndpointRef:
-        """Serve a model without traffic; return once its scorer answers.
+        """Serve a model without traffic; return once its scorers answer.
+
+        Without ``options`` a deployment that exists is left as it is, and a new one has the
+        defaults.
 
         Raises:
             ModelError: the model cannot be loaded or does not answer; nothing is left behind.
-            RegistryConflictError: ``name`` already serves another model.
+            RegistryConflictError: ``name`` already serves another model, or with other options.
         """
         key = (endpoint, name)
         async with self._scorers.lock(key):
             before = states.find(self.endpoints, endpoint)
-            wanted = states.with_deployment(before, name, model_uri)
-            if wanted is not before:
-                await self._scorers.retire(key)  # a scorer and counters that an earlier one left
-                await self._scorers.start(key, model_uri, timeout)
-                await self._adopt(key, model_uri)
+            wanted = states.wanted_deployment(before, name, model_uri, options)
+            if states.with_deployment(before, name, wanted) is not before:
+                await self._scorers.retire(key)  # scorers and counters that an earlier one left
+                await self._scorers.start(key, wanted, timeout)
+                await self._accept(key, wanted)
         return self.ref(endpoint)
 
     async def delete_deployment(self, endpoint: str, name: str) -> None:
@@ -139,6 +181,7 @@ class ServingHost:
             if name not in current.deployments:
                 return
             await self._change(endpoint, states.without_deployment(current, name))
+        self._pairs.forget(endpoint, name)
         await self._scorers.release((endpoint, name))
 
     async def set_traffic(self, endpoint: str, **wanted: Any) -> EndpointRef:
@@ -155,7 +198,8 @@ class ServingHost:
         async with self._changing:
             current = states.find(self.endpoints, endpoint)
             self._store(self._with(endpoint, states.with_rollout(current, **wanted)))
-            self._renew(endpoint, wanted["lease_seconds"])
+            if wanted["lease_seconds"] is not None:
+                self._renew(endpoint, wanted["lease_seconds"])
 
     def rollout(self, endpoint: str) -> dict[str, Any] | None:
         """Return the document of the endpoint's rollout, if there is one."""
@@ -174,10 +218,23 @@ class ServingHost:
             await self._count_unanswered()
         return {name: self._observer.read(endpoint, name) for name in current.deployments}
 
+    async def pairs(self, endpoint: str, tolerance: float) -> dict[str, dict[str, Any]]:
+        """Return how the answers to mirrored requests compare (see ``pairs.py``)."""
+        current = states.find(self.endpoints, endpoint)
+        async with self._pairing:
+            return await asyncio.to_thread(
+                self._pairs.read, endpoint, set(current.deployments), tolerance
+            )
+
     async def rotate_logs(self, endpoint: str) -> None:
         """Close the open segments of an endpoint's prediction log."""
         states.find(self.endpoints, endpoint)
         await self._scorers.rotate_logs(endpoint)
+
+    def status(self, endpoint: str) -> dict[str, dict[str, Any]]:
+        """Return how each deployment's scorers are: ``wanted``, ``workers``, ``restarts``."""
+        current = states.find(self.endpoints, endpoint)
+        return {name: self._scorers.status((endpoint, name)) for name in current.deployments}
 
     async def _change(self, endpoint: str, wanted: EndpointState | None) -> None:
         """Have the router serve a state, then store it; the caller holds the lock."""
@@ -196,25 +253,26 @@ class ServingHost:
         states.save(self.folder / "state.json", endpoints)
         self.endpoints = endpoints
 
-    async def _adopt(self, key: Key, model_uri: str) -> None:
-        """Make a scorer that is up a deployment, or leave no trace of it."""
+    async def _accept(self, key: Key, wanted: Deployment) -> None:
+        """Make scorers that are up a deployment, or leave no trace of them."""
         endpoint, name = key
         async with self._changing:
             try:
                 current = states.find(self.endpoints, endpoint)
-                await self._change(endpoint, states.with_deployment(current, name, model_uri))
+                await self._change(endpoint, states.with_deployment(current, name, wanted))
             except BaseException:
                 await self._scorers.retire(key)
                 raise
 
-    def _model_of(self, key: Key) -> str | None:
+    def _serves(self, key: Key) -> bool:
         endpoint, name = key
-        state = self.endpoints.get(endpoint, EndpointState())
-        return state.deployments[name].model_uri if name in state.deployments else None
+        return name in self.endpoints.get(endpoint, EndpointState()).deployments
 
     async def _tell_addresses(self) -> None:
         async with self._changing:
-            self._settled = False  # the watch tells the router
+            self._settled = False
+        with contextlib.suppress(ServingUnavailableError):  # the watch tells the router later
+            await self._settle()
 
     async def _watch_leases(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -226,6 +284,10 @@ class ServingHost:
                     await self._change(endpoint, states.with_expired_lease(current))
 
     async def _watch_router(self) -> None:
+        if self._envoy.edited and self._settled:
+            log.warning("Somebody edited what the router reads; putting it back")
+            async with self._changing:
+                self._settled = False
         if self._envoy.ended or not self._settled:
             await self._settle()
         await self._count_unanswered()
@@ -246,7 +308,10 @@ class ServingHost:
 
     async def _count_unanswered(self) -> None:
         async with self._counting:  # an older answer after a newer looks like a restart
-            self._observer.count_unanswered(self.endpoints, await self._envoy.unanswered())
+            router = self._envoy.instance
+            totals = await self._envoy.unanswered()
+            if router == self._envoy.instance:
+                self._observer.count_unanswered(self.endpoints, router, totals)
 
 
 async def _forever(watch: Callable[[], Awaitable[None]]) -> None:

@@ -2,7 +2,7 @@
 
 A segment is named ``{deployment}-{pid}-{seq}.open`` while its scorer writes it and ``.jsonl``
 once it is closed and will never change again. Lines go straight to the kernel, so a killed
-scorer loses nothing it answered; a group fsync follows within 100 records or 50 ms, and
+scorer loses nothing it answered; a group fsync follows within 100 requests or 50 ms, and
 ``durability="power"`` lets the reply wait for it.
 """
 
@@ -14,17 +14,21 @@ import os
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
+
+from airflow_mlops_provider.serving.json_text import encode
 
 Durability = Literal["process", "power"]
 
 _MAX_RECORDS = 10_000
+_MAX_BYTES = 64 << 20
 _MAX_AGE_SECONDS = 60.0
-_GROUP_RECORDS = 100
+_GROUP_WRITES = 100
 _GROUP_SECONDS = 0.05
 _IDLE_SECONDS = 1.0
-_FSYNC_TIMEOUT_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +40,7 @@ class PredictionLog:
         folder: Where the segments of an endpoint lie; created if missing.
         deployment: Deployment that writes; first part of each segment's name.
         durability: ``process`` survives a killed process, ``power`` also a power cut, once
-            :meth:`wait_durable` returned.
+            what :meth:`durable` gives is done.
         max_records: Records after which a segment is closed.
         max_age: Seconds after which a segment is closed.
     """
@@ -61,43 +65,53 @@ class PredictionLog:
         self._path = folder
         self._size = self._records = 0
         self._opened = 0.0
-        self._written = self._synced = 0
+        self._written = self._synced = self._unsynced_writes = 0
+        self._waiting: list[tuple[int, Future[None]]] = []
+        # nobody waits for the fsync unless it is to survive a power cut: then at once, in groups
+        # of what came during the one before
+        self._group_seconds = 0.0 if durability == "power" else _GROUP_SECONDS
         self._closed = False
         self._changed = threading.Condition()
         self._flusher = threading.Thread(target=self._flush, name="prediction-log", daemon=True)
         self._flusher.start()
 
     def append(self, records: Sequence[Mapping[str, Any]]) -> int:
-        """Write ``records``, all or none, and return the ticket :meth:`wait_durable` takes.
+        """Write ``records`` as :meth:`write` does."""
+        return self.write([encode(record) for record in records])
+
+    def write(self, lines: Sequence[bytes]) -> int:
+        """Write JSON objects, all or none, and return the ticket :meth:`durable` takes.
 
         Raises:
-            OSError: the disk refused; nothing of ``records`` stays in the segment.
+            OSError: the disk refused; nothing of ``lines`` stays in the segment.
         """
-        data = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
+        data = b"".join(line + b"\n" for line in lines)
         with self._changed:
-            fd = self._open_segment()
-            try:
-                _write_all(fd, data)
-            except OSError:
-                os.ftruncate(fd, self._size)
-                raise
+            if not lines:
+                return self._written
+            self._write(self._open_segment(), data)
             self._size += len(data)
-            self._records += len(records)
-            self._written += len(records)
-            if self._records >= self._max_records:
+            self._records += len(lines)
+            self._written += len(lines)
+            self._unsynced_writes += 1
+            if self._records >= self._max_records or self._size >= _MAX_BYTES:
                 self._close_segment()
-            self._changed.notify_all()
+            elif self._unsynced_writes in (1, _GROUP_WRITES):  # begin to wait, or end it
+                self._changed.notify_all()
             return self._written
 
-    def wait_durable(self, ticket: int) -> None:
-        """Block until the records up to ``ticket`` are on the disk.
+    def durable(self, ticket: int) -> Future[None]:
+        """Return what is done once the records up to ``ticket`` are on the disk.
 
-        Raises:
-            OSError: they are not within 10 seconds.
+        It fails with an OSError if the disk refuses them; who waits for it sets the time-out.
         """
+        future: Future[None] = Future()
         with self._changed:
-            if not self._changed.wait_for(lambda: self._synced >= ticket, _FSYNC_TIMEOUT_SECONDS):
-                raise OSError(f"The disk under {self.folder} did not take the prediction log.")
+            if self._synced >= ticket:
+                future.set_result(None)
+            else:
+                self._waiting.append((ticket, future))
+        return future
 
     def rotate(self) -> None:
         """Close the open segment; the next record opens another."""
@@ -106,11 +120,13 @@ class PredictionLog:
 
     def close(self) -> None:
         """Close the open segment and stop; a closed log refuses records."""
-        with self._changed:
-            self._close_segment()
-            self._closed = True
-            self._changed.notify_all()
-        self._flusher.join()
+        try:
+            self.rotate()
+        finally:
+            with self._changed:
+                self._closed = True
+                self._changed.notify_all()
+            self._flusher.join()
 
     def _open_segment(self) -> int:
         if self._closed:
@@ -131,15 +147,41 @@ class PredictionLog:
             self._opened = time.monotonic()
         return self._fd
 
+    def _write(self, fd: int, data: bytes) -> None:
+        try:
+            _write_all(fd, data)
+        except OSError:
+            try:
+                os.ftruncate(fd, self._size)
+            except OSError:  # then nothing may follow the torn line
+                self._close_segment()
+            raise
+
     def _close_segment(self) -> None:
+        """Close the open segment; it is closed also if the disk refuses its last records."""
         if self._fd is None:
             return
-        os.fsync(self._fd)
-        os.close(self._fd)
-        self._fd = None
-        self._path.rename(self._path.with_suffix(".jsonl"))
-        self._synced = self._written
-        self._changed.notify_all()
+        fd, self._fd = self._fd, None
+        self._unsynced_writes = 0
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            self._settle(self._written, error)
+            raise
+        else:
+            self._settle(self._written)
+        finally:
+            os.close(fd)
+            self._path.rename(self._path.with_suffix(".jsonl"))
+
+    def _settle(self, ticket: int, error: OSError | None = None) -> None:
+        """Tell those who wait for records up to ``ticket``; the caller holds the lock."""
+        self._synced = max(self._synced, ticket)
+        told = [future for each, future in self._waiting if each <= ticket]
+        self._waiting = [waiting for waiting in self._waiting if waiting[0] > ticket]
+        for future in told:
+            with suppress(InvalidStateError):  # who waited for it gave up
+                future.set_exception(error) if error else future.set_result(None)
 
     def _flush(self) -> None:
         while not self._closed:
@@ -147,10 +189,11 @@ class PredictionLog:
                 self._changed.wait_for(
                     lambda: self._closed or self._written > self._synced, _IDLE_SECONDS
                 )
-                self._changed.wait_for(
-                    lambda: self._closed or self._written - self._synced >= _GROUP_RECORDS,
-                    _GROUP_SECONDS if self._written > self._synced else 0,
-                )
+                if self._written > self._synced:
+                    self._changed.wait_for(
+                        lambda: self._closed or self._unsynced_writes >= _GROUP_WRITES,
+                        self._group_seconds,
+                    )
             try:
                 self._sync()
                 self._close_if_old()
@@ -163,13 +206,17 @@ class PredictionLog:
             if self._fd is None or self._synced == self._written:
                 return
             fd, ticket = os.dup(self._fd), self._written
+            self._unsynced_writes = 0
+        refused: OSError | None = None
         try:
             os.fsync(fd)
+        except OSError as error:
+            refused = error
+            log.exception("The prediction log under %s cannot reach the disk", self.folder)
         finally:
             os.close(fd)
         with self._changed:
-            self._synced = max(self._synced, ticket)
-            self._changed.notify_all()
+            self._settle(ticket, refused)
 
     def _close_if_old(self) -> None:
         with self._changed:

@@ -1,59 +1,140 @@
-"""Child processes of the serving host: start, report, stop, and no orphan left."""
+"""Child processes of the serving host: start, report, find again, stop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
-import signal
-import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, Self
 
-from airflow_mlops_provider.exceptions import ModelError
+import psutil
 
-_PR_SET_PDEATHSIG = 1
+from airflow_mlops_provider.serving.keeper import MARK, runs
+
 _STOP_SECONDS = 15
+_POLL_SECONDS = 0.1
+_CLOCK_SECONDS = 2.0
+"""How far the time a process began may be off when it is read again: the clock is set now and
+then."""
 _TAIL_LINES = 15
 _TAIL_BYTES = 16_384
-# Most requests hold one row: handing it to a team of threads costs more than predicting it.
-_SCORER_ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
-_libc = ctypes.CDLL(None)  # loaded here, because a forked child should load nothing
+
+
+class Child(Protocol):
+    """A child process, whichever host started it."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs."""
+
+    async def wait(self) -> int:
+        """Wait for its end."""
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+
+    def kill(self) -> None:
+        """End it."""
+
+
+@dataclass(frozen=True)
+class Born:
+    """What tells a process from a later one of the same id."""
+
+    pid: int
+    created: float
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """Describe a process that runs."""
+        try:
+            return cls(pid, psutil.Process(pid).create_time())
+        except psutil.Error:  # it has just ended: nobody will find it again
+            return cls(pid, 0.0)
+
+    def find(self, folder: Path) -> Adopted | None:
+        """Return the process if it still runs and is a child of a host of ``folder``."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.created) < _CLOCK_SECONDS
+            if same and process.environ().get(MARK) == str(folder):
+                return Adopted(process)
+        except psutil.Error:
+            pass
+        return None
+
+
+class Adopted:
+    """A child that an earlier host started: how it ends nobody will know."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self.pid = process.pid
+        self._process = process
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs, then -1."""
+        return None if runs(self._process) else -1
+
+    async def wait(self) -> int:
+        """Wait for its end."""
+        while (status := self.returncode) is None:
+            await asyncio.sleep(_POLL_SECONDS)
+        return status
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        with contextlib.suppress(psutil.Error):
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End it."""
+        with contextlib.suppress(psutil.Error):
+            self._process.kill()
 
 
 async def spawn(
     command: Sequence[str],
     log_file: Path,
+    folder: Path,
     *,
     report: bool = False,
-    defaults: Mapping[str, str] | None = None,
+    held: bool = False,
+    variables: Mapping[str, str | None] | None = None,
 ) -> Process:
-    """Start ``command``, which dies with the host, but of Ctrl-C only when the host says so.
+    """Start a child that outlives the host; of Ctrl-C it hears only from the host.
 
     Args:
         command: Program and arguments.
         log_file: Where its standard error goes, appended.
+        folder: The host's folder, which marks the child.
         report: Give its standard output to the caller as a pipe.
-        defaults: Environment variables for it where ours has none.
+        held: Keep its standard input open for as long as the host lives.
+        variables: Environment variables for it; None takes one away.
     """
-    host = os.getpid()
+    given = {**os.environ, **(variables or {}), MARK: str(folder)}
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as log:
         return await asyncio.create_subprocess_exec(
             *command,
-            stdin=DEVNULL,
+            stdin=PIPE if held else DEVNULL,
             stdout=PIPE if report else log,
             stderr=log,
-            env={**(defaults or {}), **os.environ},
+            env={name: value for name, value in given.items() if value is not None},
             start_new_session=True,
-            preexec_fn=lambda: _die_with(host),
         )
 
 
-async def stop(process: Process) -> None:
+async def stop(process: Child) -> None:
     """Ask a process to end, and kill it after 15 seconds."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
@@ -64,48 +145,17 @@ async def stop(process: Process) -> None:
     await process.wait()
 
 
-async def start_scorer(
-    folder: Path, tracking_uri: str, endpoint: str, deployment: str, model_uri: str, timeout: float
-) -> tuple[Process, int]:
-    """Start a scorer and wait until its model is loaded.
-
-    Args:
-        folder: The host's folder in the workspace.
-        tracking_uri: Registry that the model comes from.
-        endpoint: Endpoint it serves.
-        deployment: Name of the deployment.
-        model_uri: Model to load.
-        timeout: Seconds until it has to be ready.
-
-    Returns:
-        The process and its port.
+async def reported(process: Process, name: str) -> str:
+    """Return what a process reports under ``name`` as one line of JSON.
 
     Raises:
-        ModelError: it ended or was not ready in time; carries the last lines of its log.
+        ValueError: it ended, or reported something else.
     """
-    log_file = folder / "processes" / f"{endpoint}.{deployment}.log"
-    options = {
-        "endpoint": endpoint,
-        "deployment": deployment,
-        "model-uri": model_uri,
-        "tracking-uri": tracking_uri,
-        "folder": str(folder),
-    }
-    command = [sys.executable, "-m", "airflow_mlops_provider.serving.scorer"]
-    command += [f"--{name}={value}" for name, value in options.items()]
-    process = await spawn(command, log_file, report=True, defaults=_SCORER_ENVIRONMENT)
+    assert process.stdout is not None
     try:
-        return process, await asyncio.wait_for(_reported_port(process), timeout)
-    except (TimeoutError, ValueError) as error:
-        await stop(process)
-        what = f"was not ready in {timeout:g} s" if isinstance(error, TimeoutError) else "ended"
-        raise ModelError(
-            f"The scorer of {model_uri} {what}. Check that {tracking_uri} has this model, and "
-            f"read {log_file}. Its last log lines:\n{tail(log_file)}"
-        ) from error
-    except BaseException:
-        process.kill()
-        raise
+        return str(json.loads(await process.stdout.readline())[name])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no {name!r} in its report") from error
 
 
 def tail(path: Path) -> str:
@@ -115,16 +165,3 @@ def tail(path: Path) -> str:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
         return "\n".join(file.read().decode(errors="replace").splitlines()[-_TAIL_LINES:])
-
-
-def _die_with(host: int) -> None:
-    """Have the kernel kill this process when the host dies, however it dies (Linux only)."""
-    if sys.platform == "linux":
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != host:
-        os._exit(1)
-
-
-async def _reported_port(process: Process) -> int:
-    assert process.stdout is not None
-    return int(json.loads(await process.stdout.readline())["port"])

@@ -6,20 +6,21 @@ comes, goes and gains traffic without a restart. What looks odd here was learnt 
 * ``idle_timeout`` below uvicorn's 5 s keep-alive, or reused connections are reset;
 * ``no_traffic_interval``, or a cluster without traffic is checked once a minute only;
 * a deployment's cluster holds the others that carry traffic at priority 1, and retries leave
-  the priority they failed on, so a killed scorer costs no user a request;
+  the priority they failed on, so a killed scorer costs no user a request; where there is no
+  other, they leave at least the worker they failed on;
 * panic threshold 0, or Envoy sends requests to hosts it knows to be dead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.serving.state import EndpointState
 
-Addresses = Mapping[tuple[str, str], int]
-"""Port of each scorer that runs, by endpoint and deployment."""
+Addresses = Mapping[tuple[str, str], Sequence[int]]
+"""Ports of the scorers that run, by endpoint and deployment."""
 
 RDS_FILE, CDS_FILE = "rds.json", "cds.json"
 ROUTE_CONFIG = "endpoints"
@@ -33,6 +34,9 @@ _HTTP_OPTIONS = f"{_TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions"
 _PREVIOUS_PRIORITIES = (
     f"{_TYPES}.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
 )
+_PROTOCOLS = (("path", "/invocations"), ("path_separated_prefix", "/v2"))
+"""What a scorer answers: MLflow's scoring protocol, and the Open Inference Protocol."""
+_PREVIOUS_HOSTS = f"{_TYPES}.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
 
 
 def cluster_name(endpoint: str, deployment: str, *, shadow: bool = False) -> str:
@@ -58,8 +62,12 @@ def bootstrap(host: str, port: int, admin_socket: str, folder: str) -> dict[str,
 
 
 def routes(endpoints: Mapping[str, EndpointState], version: str) -> dict[str, Any]:
-    """Return the RDS file: one route per endpoint, its weights and its mirrors."""
-    found = [_route(endpoint, state) for endpoint, state in endpoints.items()]
+    """Return the RDS file: a route for each protocol of each endpoint, its weights and mirrors."""
+    found = [
+        _route(endpoint, state, match, path)
+        for endpoint, state in endpoints.items()
+        for match, path in _PROTOCOLS
+    ]
     unknown = {
         "match": {"prefix": "/"},
         "direct_response": _answer(404, "RESOURCE_DOES_NOT_EXIST", "No such endpoint."),
@@ -99,7 +107,7 @@ def _fallbacks(state: EndpointState, name: str) -> list[str]:
 
 
 def _ports(endpoint: str, names: Iterable[str], addresses: Addresses) -> list[int]:
-    return [addresses[endpoint, name] for name in names if (endpoint, name) in addresses]
+    return [port for name in names for port in addresses.get((endpoint, name), ())]
 
 
 def _from_file(folder: str, name: str) -> dict[str, Any]:
@@ -136,8 +144,8 @@ def _listener(host: str, port: int, folder: str) -> dict[str, Any]:
     }
 
 
-def _route(endpoint: str, state: EndpointState) -> dict[str, Any]:
-    match = {"path": f"/endpoints/{endpoint}/invocations"}
+def _route(endpoint: str, state: EndpointState, kind: str, path: str) -> dict[str, Any]:
+    match = {kind: f"/endpoints/{endpoint}{path}"}
     shares = {name: share for name, share in state.traffic.items() if share}
     if not shares:
         message = f"Endpoint {endpoint} has no traffic yet: deploy a model and set its traffic."
@@ -151,9 +159,9 @@ def _route(endpoint: str, state: EndpointState) -> dict[str, Any]:
     }
     action: dict[str, Any] = {
         "weighted_clusters": weighted,
-        "prefix_rewrite": "/invocations",
+        "prefix_rewrite": path,
         "timeout": _REQUEST_TIMEOUT,
-        "retry_policy": _retry_policy(),
+        "retry_policy": _retry_policy(state),
         "request_mirror_policies": _mirrors(endpoint, state),
     }
     if state.sticky:
@@ -173,15 +181,22 @@ def _mirrors(endpoint: str, state: EndpointState) -> list[dict[str, Any]]:
     ]
 
 
-def _retry_policy() -> dict[str, Any]:
+def _retry_policy(state: EndpointState) -> dict[str, Any]:
     return {
-        "retry_on": "reset,gateway-error",
+        "retry_on": "reset,5xx" if state.shield else "reset,gateway-error",
         "num_retries": 2,
         "per_try_timeout": _TRY_TIMEOUT,
         "retry_priority": {
             "name": "envoy.retry_priorities.previous_priorities",
             "typed_config": {"@type": _PREVIOUS_PRIORITIES, "update_frequency": 1},
         },
+        "retry_host_predicate": [
+            {
+                "name": "envoy.retry_host_predicates.previous_hosts",
+                "typed_config": {"@type": _PREVIOUS_HOSTS},
+            }
+        ],
+        "host_selection_retry_max_attempts": "5",
     }
 
 

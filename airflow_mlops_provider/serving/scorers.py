@@ -1,51 +1,107 @@
-"""The scorer processes of a serving host: one for each deployment, brought back when it dies."""
+"""The scorer processes of a serving host: those of each deployment, adopted or started."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from airflow_mlops_provider.exceptions import MlopsError, ModelError
+from airflow_mlops_provider import __version__
+from airflow_mlops_provider.exceptions import MlopsError
 from airflow_mlops_provider.serving.prediction_log import close_orphans
-from airflow_mlops_provider.serving.processes import start_scorer, stop
+from airflow_mlops_provider.serving.slots import READY_SECONDS, Slot
+from airflow_mlops_provider.serving.workers import Key, Launcher, Worker
+from airflow_mlops_provider.workspace import read_json, write_json
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.serving.observer import Observer
-
-_READY_SECONDS = 180.0
-_PAUSE_SECONDS = 0.5
-_MAX_PAUSE_SECONDS = 30.0
+    from airflow_mlops_provider.serving.state import Deployment
 
 log = logging.getLogger(__name__)
-Key = tuple[str, str]
-"""Endpoint and deployment."""
 
 
 @dataclass
-class Running:
-    """A scorer process that is up."""
+class Team:
+    """The scorers of one deployment."""
 
-    process: asyncio.subprocess.Process
-    port: int
-    guard: asyncio.Task[None] | None = field(default=None)
+    slots: list[Slot] = field(default_factory=list)
+    keepers: list[asyncio.Task[None]] = field(default_factory=list)
+    starting: set[int] = field(default_factory=set)
+
+    def held(self) -> Iterator[Worker]:
+        """Give all scorers, also those that are leaving."""
+        for slot in self.slots:
+            yield from filter(None, (slot.worker, slot.leaving))
+
+    def workers(self) -> Iterator[Worker]:
+        """Give the scorers that take requests."""
+        yield from filter(None, (slot.worker for slot in self.slots))
+
+    @contextlib.contextmanager
+    def number(self) -> Iterator[int]:
+        """Reserve the lowest free number: a number names files that have one writer."""
+        taken = {worker.number for worker in self.held()} | self.starting
+        free = next(number for number in itertools.count() if number not in taken)
+        self.starting.add(free)
+        try:
+            yield free
+        finally:
+            self.starting.remove(free)
+
+    def watch(self) -> None:
+        """Keep the scorers running from now on."""
+        self.keepers = [asyncio.create_task(slot.keep()) for slot in self.slots]
+
+    async def unwatch(self) -> None:
+        """Bring no scorer back any more."""
+        for task in self.keepers:
+            task.cancel()
+        await asyncio.gather(*self.keepers, return_exceptions=True)
+
+    async def end(self) -> None:
+        """Let all scorers finish what they have begun, and end them."""
+        await self.unwatch()
+        await asyncio.gather(*(slot.clear() for slot in self.slots))
+
+    def status(self) -> dict[str, Any]:
+        """Say how the scorers are, as JSON values."""
+        restarts: dict[str, int] = {}
+        for slot in self.slots:
+            for reason, n in slot.restarts.items():
+                restarts[reason] = restarts.get(reason, 0) + n
+        now = time.monotonic()
+        workers = [
+            {
+                "worker": each.number,
+                "pid": each.born.pid,
+                "port": each.port,
+                "memory_mb": round(each.memory_mb, 1),
+                "healthy": each.healthy,
+                "seconds": round(now - each.started, 1),
+            }
+            for each in self.workers()
+        ]
+        return {"wanted": len(self.slots), "workers": workers, "restarts": restarts}
 
 
 class Scorers:
-    """Starts, watches and stops scorers.
+    """Starts, adopts, watches and stops scorers.
 
     Args:
         folder: The host's folder in the workspace.
         tracking_uri: Registry that models come from.
         observer: Keeper of their counters.
-        model_of: Gives the model that a deployment serves; None if it is not wanted.
-        moved: Called when a scorer came back on another port.
+        wanted: Tells whether a deployment is one of the state.
+        moved: Called when other scorers serve; returns once the router was told.
+        hung_seconds: How long a scorer may be silent.
     """
 
     def __init__(
@@ -53,131 +109,169 @@ class Scorers:
         folder: Path,
         tracking_uri: str,
         observer: Observer,
-        model_of: Callable[[Key], str | None],
+        wanted: Callable[[Key], bool],
         moved: Callable[[], Awaitable[None]],
+        hung_seconds: float,
     ) -> None:
-        self.folder, self.tracking_uri, self._observer = folder, tracking_uri, observer
-        self._model_of, self._moved = model_of, moved
-        self._running: dict[Key, Running] = {}
+        self.folder, self._observer = folder, observer
+        self._wanted, self._moved, self._hung_seconds = wanted, moved, hung_seconds
+        self._client = httpx.AsyncClient(timeout=30)
+        self._launcher = Launcher(folder, tracking_uri, self._client)
+        self._file = folder / "processes" / "scorers.json"
+        self._teams: dict[Key, Team] = {}
         self._busy: dict[Key, asyncio.Lock] = {}
-        self._revivals: set[asyncio.Task[None]] = set()
 
     @property
-    def addresses(self) -> dict[Key, int]:
-        """Port of each scorer that is up."""
-        return {key: running.port for key, running in self._running.items()}
+    def addresses(self) -> dict[Key, list[int]]:
+        """Ports of the scorers that are up."""
+        return {
+            key: [worker.port for worker in team.workers()] for key, team in self._teams.items()
+        }
+
+    @property
+    def pids(self) -> set[int]:
+        """Process ids of all scorers."""
+        return {worker.born.pid for team in self._teams.values() for worker in team.held()}
+
+    def status(self, key: Key) -> dict[str, Any]:
+        """Say how the scorers of a deployment are: ``wanted``, ``workers``, ``restarts``."""
+        return self._teams.get(key, Team()).status()
 
     def lock(self, key: Key) -> asyncio.Lock:
-        """Return the lock of those who start and stop a deployment's scorer."""
+        """Return the lock of those who start and stop a deployment's scorers."""
         return self._busy.setdefault(key, asyncio.Lock())
 
-    async def bring_back(self, keys: Iterable[Key]) -> None:
-        """Start the scorers of ``keys``; those that fail are tried again in the background."""
-        self.close_orphans()
-        wanted = list(keys)
-        started = await asyncio.gather(*map(self._revived, wanted))
-        for key, done in zip(wanted, started, strict=True):
-            if not done:
-                self._begin_revival(key)
+    def adopt(self, deployments: Mapping[Key, Deployment]) -> None:
+        """Take over those scorers of ``deployments`` that an earlier host left running."""
+        found = self._found()
+        for key, deployment in deployments.items():
+            team = self._teams[key] = self._team(key, deployment)
+            for slot, worker in zip(team.slots, found.get(key, []), strict=False):
+                if worker.arguments == self._launcher.arguments(key, deployment, worker.number):
+                    log.info("%s runs on as process %d", slot.name, worker.born.pid)
+                    slot.worker = worker
 
-    async def start(self, key: Key, model_uri: str, timeout: float) -> None:
-        """Start a scorer and return once it answers; the caller holds its lock.
+    async def bring_back(self) -> None:
+        """Start the scorers that are missing; those that fail are tried again in the background.
+
+        The caller has ended those that were not adopted: files have one writer.
+        """
+        self.close_orphans()
+        empty = [slot for team in self._teams.values() for slot in team.slots if not slot.worker]
+        failed = await asyncio.gather(
+            *(slot.fill(READY_SECONDS) for slot in empty), return_exceptions=True
+        )
+        for slot, error in zip(empty, failed, strict=True):
+            if isinstance(error, (MlopsError, OSError)):
+                log.error("%s is not served, trying again: %s", slot.name, error)
+            elif error is not None:
+                raise error
+        self._keep()
+        for team in self._teams.values():
+            team.watch()
+
+    async def start(self, key: Key, deployment: Deployment, timeout: float) -> None:
+        """Start the scorers of a deployment; return once they answer; the caller holds its lock.
 
         Raises:
             ModelError: the model cannot be loaded or does not answer; nothing is left behind.
         """
-        running = await self._launch(key, model_uri, timeout)
-        self._running[key] = running
-        running.guard = asyncio.create_task(self._guard(key, running))
+        team = self._team(key, deployment)
+        filling = [asyncio.ensure_future(slot.fill(timeout)) for slot in team.slots]
+        try:
+            await asyncio.gather(*filling)
+        except BaseException:
+            for task in filling:
+                task.cancel()
+            await asyncio.gather(*filling, return_exceptions=True)
+            await team.end()
+            raise
+        self._teams[key] = team
+        self._keep()
+        team.watch()
 
     async def release(self, key: Key) -> None:
-        """Retire the scorer of a deployment that is gone, unless it was made anew meanwhile."""
+        """Retire the scorers of a deployment that is gone, unless it was made anew meanwhile."""
         async with self.lock(key):
-            if self._model_of(key) is None:
+            if not self._wanted(key):
                 await self.retire(key)
 
     async def retire(self, key: Key) -> None:
-        """Let a scorer finish what it has begun, and forget it; the caller holds its lock."""
-        running = self._running.get(key)
-        if running is not None:
-            if running.guard:
-                running.guard.cancel()
-            await stop(running.process)
-            del self._running[key]  # until then its open segment is no orphan
+        """Let scorers finish what they have begun, and forget them; the caller holds the lock."""
+        if key in self._teams:
+            await self._teams[key].end()
+            del self._teams[key]  # until then their open segments are no orphans
+            self._keep()
         self.close_orphans()
         self._observer.forget(*key)
 
     async def rotate_logs(self, endpoint: str) -> None:
         """Close the open segments of an endpoint's prediction log."""
-        ports = [port for key, port in self.addresses.items() if key[0] == endpoint]
-        async with httpx.AsyncClient(timeout=30) as client:
-            for port in ports:
+        for (owner, _), team in list(self._teams.items()):
+            for worker in team.held() if owner == endpoint else ():
                 with contextlib.suppress(httpx.HTTPError):  # a dead scorer's is an orphan
-                    await client.post(f"http://127.0.0.1:{port}/logs/rotate")
+                    await self._client.post(f"http://127.0.0.1:{worker.port}/logs/rotate")
         self.close_orphans()
 
     async def unwatch(self) -> None:
         """Bring no scorer back any more."""
-        guards = [running.guard for running in self._running.values() if running.guard]
-        watching = [*self._revivals, *guards]
-        for task in watching:
-            task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
+        await asyncio.gather(*(team.unwatch() for team in self._teams.values()))
 
     async def stop(self) -> None:
         """End all scorers."""
-        await asyncio.gather(*(stop(running.process) for running in self._running.values()))
-        self._running.clear()
+        await asyncio.gather(*(team.end() for team in self._teams.values()))
+        self._teams.clear()
+        self._file.unlink(missing_ok=True)
         self.close_orphans()
+        await self._client.aclose()
 
     def close_orphans(self) -> None:
         """Close the segments of the prediction log whose scorer is gone."""
-        alive = {running.process.pid for running in self._running.values()}
         for folder in (self.folder / "logs").glob("*/"):
-            close_orphans(folder, alive)
+            close_orphans(folder, self.pids)
 
-    async def _launch(self, key: Key, model_uri: str, timeout: float) -> Running:
-        process, port = await start_scorer(self.folder, self.tracking_uri, *key, model_uri, timeout)
+    def _team(self, key: Key, deployment: Deployment) -> Team:
+        team = Team()
+
+        async def launch(timeout: float) -> Worker:
+            with team.number() as number:
+                return await self._launcher.start(key, deployment, number, timeout)
+
+        options = deployment.options
+        team.slots = [
+            Slot(
+                name="/".join(key),
+                launch=launch,
+                changed=self._keep,
+                moved=self._moved,
+                client=self._client,
+                memory_mb=options.memory_mb,
+                hung_seconds=self._hung_seconds,
+            )
+            for _ in range(options.workers)
+        ]
+        return team
+
+    def _keep(self) -> None:
+        """Write down which scorers run, for the host that may come after us."""
+        scorers = {
+            "/".join(key): [worker.describe() for worker in team.workers()]
+            for key, team in self._teams.items()
+        }
         try:
-            async with httpx.AsyncClient(timeout=timeout) as client:
-                (await client.get(f"http://127.0.0.1:{port}/ping")).raise_for_status()
-        except httpx.HTTPError as error:
-            await stop(process)
-            raise ModelError(f"The scorer of {model_uri} does not answer: {error!r}") from error
-        except BaseException:
-            process.kill()
-            raise
-        return Running(process, port)
+            write_json(str(self._file), {"version": __version__, "scorers": scorers})
+            self.close_orphans()
+        except OSError:  # they serve all the same
+            log.exception("The scorers that run cannot be written down")
 
-    async def _guard(self, key: Key, running: Running) -> None:
-        status = await running.process.wait()
-        log.warning("The scorer of %s/%s ended with status %s; starting it again", *key, status)
-        self._running.pop(key, None)
-        self.close_orphans()
-        self._begin_revival(key)
-
-    def _begin_revival(self, key: Key) -> None:
-        task = asyncio.create_task(self._revive(key))
-        self._revivals.add(task)
-        task.add_done_callback(self._revivals.discard)
-
-    async def _revive(self, key: Key) -> None:
-        """Start a scorer again and again, for as long as its deployment is wanted."""
-        pause = _PAUSE_SECONDS
-        while not await self._revived(key):
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _MAX_PAUSE_SECONDS)
-        await self._moved()
-
-    async def _revived(self, key: Key) -> bool:
-        """Start a scorer if it is wanted and missing; tell whether nothing is left to do."""
-        async with self.lock(key):
-            model_uri = self._model_of(key)
-            if model_uri is None or key in self._running:
-                return True
-            try:
-                await self.start(key, model_uri, _READY_SECONDS)
-            except (MlopsError, OSError) as error:
-                log.error("%s/%s is not served, trying again: %s", *key, error)
-                return False
-            return True
+    def _found(self) -> dict[Key, list[Worker]]:
+        """Return the scorers of the host before us that still run, if its code was ours."""
+        kept = read_json(str(self._file)) if self._file.exists() else {}
+        if kept.get("version") != __version__:
+            return {}
+        found: dict[Key, list[Worker]] = {}
+        for name, scorers in kept["scorers"].items():
+            endpoint, _, deployment = name.partition("/")
+            workers = (Worker.find(each, self.folder) for each in scorers)
+            found[endpoint, deployment] = [worker for worker in workers if worker is not None]
+        return found

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from airflow_mlops_provider.exceptions import ParameterError, RegistryConflictError
 from airflow_mlops_provider.records import EndpointRef
+from airflow_mlops_provider.serving.options import DeploymentOptions
 from airflow_mlops_provider.workspace import read_json, write_json
 
 # In these states a rollout no longer needs its driver.
@@ -28,6 +29,7 @@ class Deployment:
     """One model version behind an endpoint."""
 
     model_uri: str
+    options: DeploymentOptions = field(default_factory=DeploymentOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,8 @@ class EndpointState:
     traffic: dict[str, int] = field(default_factory=dict)
     mirror_traffic: dict[str, int] = field(default_factory=dict)
     sticky: bool = False
+    shield: bool = False
+    """What one deployment answers with a 5xx is asked of another that carries traffic."""
     generation: int = 0
     """Grows with each change of traffic, also one the host makes itself."""
     rollout: dict[str, Any] | None = None
@@ -64,6 +68,8 @@ class EndpointState:
             traffic=self.traffic,
             mirror_traffic=self.mirror_traffic,
             generation=self.generation,
+            sticky=self.sticky,
+            shield=self.shield,
         )
 
 
@@ -73,8 +79,24 @@ _adapter = TypeAdapter(Endpoints)
 
 
 def load(path: Path) -> Endpoints:
-    """Read the endpoints stored at ``path``; none if there is no such file."""
-    return _adapter.validate_python(read_json(str(path))["endpoints"]) if path.exists() else {}
+    """Read the endpoints stored at ``path``; none if there is no such file.
+
+    Raises:
+        ParameterError: a hand has edited it into something that cannot be served.
+    """
+    if not path.exists():
+        return {}
+    try:
+        endpoints = _adapter.validate_python(read_json(str(path))["endpoints"])
+        for state in endpoints.values():
+            _check_traffic(state)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ParameterError(
+            f"Expected the state of a serving host in {path}, got: {reason[:500]} Correct it, or "
+            "remove the file to begin without endpoints."
+        ) from error
+    return endpoints
 
 
 def save(path: Path, endpoints: Endpoints) -> None:
@@ -108,20 +130,29 @@ def find(endpoints: Mapping[str, EndpointState], endpoint: str) -> EndpointState
     return endpoints[endpoint]
 
 
-def with_deployment(state: EndpointState, name: str, model_uri: str) -> EndpointState:
+def wanted_deployment(
+    state: EndpointState, name: str, model_uri: str, options: DeploymentOptions | None
+) -> Deployment:
+    """Return what is to be served; without ``options`` an existing deployment keeps its own."""
+    existing = state.deployments.get(name)
+    kept = existing.options if existing else DeploymentOptions()
+    return Deployment(model_uri=model_uri, options=kept if options is None else options)
+
+
+def with_deployment(state: EndpointState, name: str, wanted: Deployment) -> EndpointState:
     """Add a deployment without traffic; the same again changes nothing.
 
     Raises:
-        RegistryConflictError: ``name`` already serves another model.
+        RegistryConflictError: ``name`` already serves another model, or with other options.
     """
     existing = state.deployments.get(valid_name("deployment", name))
     if existing is None:
-        added = {name: Deployment(model_uri=model_uri)}
-        return replace(state, deployments={**state.deployments, **added})
-    if existing.model_uri != model_uri:
+        return replace(state, deployments={**state.deployments, name: wanted})
+    if existing != wanted:
         raise RegistryConflictError(
-            f"Deployment {name!r} already serves {existing.model_uri}, not {model_uri}. "
-            "Choose another name, or delete the deployment first."
+            f"Deployment {name!r} already serves {existing.model_uri} with {existing.options}, "
+            f"not {wanted.model_uri} with {wanted.options}. Choose another name, or delete the "
+            "deployment first."
         )
     return state
 
@@ -152,6 +183,7 @@ def with_traffic(
     generation: int,
     mirror_traffic: dict[str, int] | None = None,
     sticky: bool | None = None,
+    shield: bool | None = None,
 ) -> EndpointState:
     """Set the traffic if nobody else did since ``generation``; a repeat changes nothing.
 
@@ -161,6 +193,7 @@ def with_traffic(
         generation: The generation that the change was decided on.
         mirror_traffic: Percent of requests copied to a deployment; None leaves it.
         sticky: Whether an entity stays on its side; None leaves it.
+        shield: Whether what fails with a 5xx is asked of another deployment; None leaves it.
 
     Raises:
         RegistryConflictError: the endpoint has moved on.
@@ -171,6 +204,7 @@ def with_traffic(
         traffic=traffic,
         mirror_traffic=state.mirror_traffic if mirror_traffic is None else mirror_traffic,
         sticky=state.sticky if sticky is None else sticky,
+        shield=state.shield if shield is None else shield,
         generation=generation + 1,
     )
     if moved == state:  # the answer to the first time was lost
@@ -180,12 +214,10 @@ def with_traffic(
             f"The traffic was decided on generation {generation}, but the endpoint is at "
             f"{state.generation} ({state.traffic}). Read the state again and decide anew."
         )
-    _check_percentages("traffic", moved.traffic, state)
-    _check_percentages("mirror_traffic", moved.mirror_traffic, state)
-    if traffic and sum(traffic.values()) != 100:
-        raise ParameterError.of("traffic", "set_traffic", "percentages that sum to 100", traffic)
-    if not isinstance(moved.sticky, bool):
-        raise ParameterError.of("sticky", "set_traffic", "true or false", sticky)
+    _check_traffic(moved)
+    for name, value in (("sticky", moved.sticky), ("shield", moved.shield)):
+        if not isinstance(value, bool):
+            raise ParameterError.of(name, "set_traffic", "true or false", value)
     return moved
 
 
@@ -193,16 +225,18 @@ def with_rollout(
     state: EndpointState,
     document: dict[str, Any],
     *,
-    lease_seconds: float,
+    lease_seconds: float | None,
     rollback_traffic: dict[str, int],
 ) -> EndpointState:
-    """Store a rollout's document and renew its lease.
+    """Store a rollout's document and renew its lease; with None it has none.
 
     Raises:
         ParameterError: the lease or the traffic to roll back to cannot be used.
     """
     if not isinstance(document, dict):
         raise ParameterError.of("document", "put_rollout", "a JSON object", document)
+    if lease_seconds is None:
+        return replace(state, rollout=document, lease=None)
     if not lease_seconds > 0:
         raise ParameterError.of("lease_seconds", "put_rollout", "greater than 0", lease_seconds)
     with_traffic(state, rollback_traffic, generation=state.generation)
@@ -228,6 +262,14 @@ def with_expired_lease(state: EndpointState) -> EndpointState:
     except ParameterError as error:
         moved, outcome, reason = state, "ROLLBACK_FAILED", f"{reason}; {error}"
     return replace(moved, lease=None, rollout={**state.rollout, "state": outcome, "reason": reason})
+
+
+def _check_traffic(state: EndpointState) -> None:
+    _check_percentages("traffic", state.traffic, state)
+    _check_percentages("mirror_traffic", state.mirror_traffic, state)
+    if state.traffic and sum(state.traffic.values()) != 100:
+        constraint = "percentages that sum to 100"
+        raise ParameterError.of("traffic", "set_traffic", constraint, state.traffic)
 
 
 def _check_percentages(name: str, percent: Mapping[str, int], state: EndpointState) -> None:

@@ -16,7 +16,7 @@ _MAX_TAG = 5_000  # what MLflow takes
 def question(verdict: GateVerdict, version: ModelVersionRef) -> str:
     """Return the verdict of the gate as Markdown."""
     rows = [
-        f"| {'✅' if reason.passed else '❌'} | {_cell(reason.check)} | {_cell(reason.detail)} "
+        f"| {'✓' if reason.passed else '**✗**'} | {_cell(reason.check)} | {_cell(reason.detail)} "
         f"| {reason.n:,} |"
         for reason in verdict.reasons
     ]

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib.metadata import version
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
-import mlflow
 import numpy as np
-from mlflow.exceptions import MlflowException
-from packaging.utils import canonicalize_name
 
+from airflow_mlops_provider.declared import declared_by
 from airflow_mlops_provider.exceptions import ModelError, ParameterError
 from airflow_mlops_provider.records import ArtifactCheck
-from airflow_mlops_provider.steps.artifact_answers import (
-    example_answers,
-    parsed,
-    read_requirements,
-)
+from airflow_mlops_provider.steps.artifact_answers import example_answers
 from airflow_mlops_provider.steps.evaluate import load_model, predict_answers
 from airflow_mlops_provider.steps.snapshot import read_dataset
 
@@ -28,52 +19,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from airflow_mlops_provider.declared import Declared
     from airflow_mlops_provider.records import DatasetRef
 
 ENVIRONMENTS = ("local", "declared")
-_ASKED_WITH = ("mlflow", "pandas", "pyarrow", "fsspec")
-"""What it takes to ask any model; the first three are what MLflow itself stands on."""
-
-
-@dataclass(frozen=True)
-class Declared:
-    """What a model says it needs."""
-
-    requirements: list[str]
-    """As pip takes them."""
-    python: str | None
-    """Like ``3.12``; None for the version that runs this, or if it does not say."""
-
-    @property
-    def to_install(self) -> list[str]:
-        """The requirements, and what it takes to ask a model, as installed here."""
-        named = {
-            canonicalize_name(each.name) for line in self.requirements if (each := parsed(line))
-        }
-        if "mlflow-skinny" in named:
-            named.add(canonicalize_name("mlflow"))
-        more = [f"{name}=={version(name)}" for name in _ASKED_WITH if name not in named]
-        return [*self.requirements, *more]
-
-
-def declared_by(model_uri: str) -> Declared:
-    """Return the requirements of a model's own files.
-
-    Raises:
-        ModelError: it has none.
-    """
-    try:
-        lines = read_requirements(mlflow.pyfunc.get_model_dependencies(model_uri))
-        flavors = mlflow.models.get_model_info(model_uri).flavors
-    except (MlflowException, OSError, KeyError) as error:
-        raise ModelError(
-            f"Expected a requirements.txt with {model_uri!r}, got: {error}. Log the model with "
-            "`pip_requirements`."
-        ) from error
-    python = str(flavors.get("python_function", {}).get("python_version") or "")
-    minor = ".".join(python.split(".")[:2])
-    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return Declared(lines, None if minor in ("", ours) else minor)
 
 
 def check_artifact(

@@ -9,13 +9,12 @@ from __future__ import annotations
 import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pandas as pd
-from packaging.requirements import InvalidRequirement, Requirement
 
+from airflow_mlops_provider.declared import parsed
 from airflow_mlops_provider.steps.evaluate.answers import predict_answers
 
 if TYPE_CHECKING:
@@ -64,22 +63,6 @@ def different_requirements(requirements: list[str]) -> list[str]:
         if found is None or not asked.specifier.contains(found, prereleases=True):
             wrong.append(f"{asked} is declared, {found or 'nothing'} is installed")
     return wrong
-
-
-def parsed(line: str) -> Requirement | None:
-    """Return a line of a requirements file; None for an option, a comment, or another system."""
-    try:
-        requirement = Requirement(line.partition(" #")[0].strip())
-    except InvalidRequirement:
-        return None
-    marker = requirement.marker
-    return requirement if marker is None or marker.evaluate() else None
-
-
-def read_requirements(file: str) -> list[str]:
-    """Return the lines of a requirements file that say something."""
-    lines = map(str.strip, Path(file).read_text().splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _installed(name: str) -> str | None:

@@ -41,6 +41,7 @@ def deploy_model(
     *,
     keep: int = 2,
     ready_timeout_seconds: float = 180,
+    options: dict[str, Any] | None = None,
 ) -> EndpointRef:
     """Serve ``version`` on ``endpoint``, with all of its traffic or beside its champion.
 
@@ -54,6 +55,8 @@ def deploy_model(
             endpoint has no traffic yet, and 0 afterwards.
         keep: How many of the newest versions to keep whether or not they have traffic.
         ready_timeout_seconds: How long loading the model may take.
+        options: How it is served, as the target names it; for the serving host see
+            ``serving/options.py``.
 
     Returns:
         The endpoint as it is then.
@@ -61,7 +64,8 @@ def deploy_model(
     Raises:
         ParameterError: ``traffic`` is neither 0 nor 100, or ``keep`` is below 1.
         ModelError: the model cannot be loaded; traffic stays where it was.
-        RegistryConflictError: a rollout is moving this endpoint's traffic.
+        RegistryConflictError: a rollout is moving this endpoint's traffic, or the version is
+            served with other options.
     """
     if traffic not in (None, 0, 100):
         constraint = "0 or 100 (CanaryRolloutOperator shares traffic)"
@@ -71,10 +75,15 @@ def deploy_model(
     ref = client.create_endpoint(endpoint)
     if traffic is None:
         traffic = 0 if routed(ref.traffic) else 100
+    if not traffic and "traffic" not in client.capabilities():
+        constraint = "100: this target serves one deployment, with all requests"
+        raise ParameterError.of("traffic", "DeployModelOperator", constraint, traffic)
     if traffic:
         _refuse_during_rollout(client, endpoint)
     name = deployment_name(version.version)
-    client.create_deployment(endpoint, name, version.model_uri, timeout=ready_timeout_seconds)
+    client.create_deployment(
+        endpoint, name, version.model_uri, timeout=ready_timeout_seconds, options=options
+    )
     if traffic:
         _switch(client, endpoint, name)
     _prune(client, endpoint, name, keep)

@@ -108,7 +108,7 @@ def behaviour_evidence(report: BehaviourReport) -> list[GateReason]:
         GateReason(
             check=f"behaviour:{test.name}",
             passed=test.outcome == "passed",
-            detail=f"{test.outcome}: {test.detail}",
+            detail=": ".join(filter(None, [test.outcome, test.detail])),
             n=test.n,
         )
         for test in report.tests

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -24,7 +25,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["data_uri"] = _data_uri
+    environment.filters["markdown"] = _markdown
     return environment
+
+
+def _markdown(text: str) -> Markup:
+    """Return Markdown as HTML; HTML within it is shown as text."""
+    import mistune  # late: steps in environments of their own need no Markdown
+
+    return Markup(mistune.create_markdown(escape=True)(text))  # noqa: S704 - mistune escaped it
 
 
 def _data_uri(png: bytes) -> str:

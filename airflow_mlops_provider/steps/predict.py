@@ -43,21 +43,18 @@ def batch_predict(
         ModelError: the model cannot be loaded, has no signature, or fails on the rows.
         ParameterError: ``batch_rows`` is below 1, or ``score`` is among ``keep_columns``.
     """
-    if batch_rows < 1:
-        raise ParameterError.of("batch_rows", "batch_predict", "at least 1", batch_rows)
-    if SCORE in keep_columns:
-        raise ParameterError.of(
-            "keep_columns", "batch_predict", f"free of {SCORE!r}, the model's own", keep_columns
-        )
+    require_sizes(batch_rows, keep_columns, "batch_predict")
     model = load_model(model_uri)
     features = signature_names(model, model_uri)
-    _require_columns(dataset, features, keep_columns)
+    require_columns(dataset, features, "the model")
+    require_columns(dataset, keep_columns, "keep_columns")
     folder = join(workspace, "predictions", checked_name(dataset.name, "name", "a dataset"))
 
     def write(uri: str) -> None:
         columns = list(dict.fromkeys([*features, *keep_columns]))
         with fsspec.open(uri, "wb") as target:
-            _write_scores(target, model, _batches(dataset, columns, batch_rows), keep_columns)
+            batches = dataset_batches(dataset, columns, batch_rows)
+            _write_scores(target, model, batches, _schema(dataset, keep_columns))
 
     uri, digest = store_by_content(folder, ".parquet", write)
     return PredictionBatchRef(
@@ -70,37 +67,47 @@ def batch_predict(
     )
 
 
-def _require_columns(
-    dataset: DatasetRef, features: Sequence[str], keep_columns: Sequence[str]
-) -> None:
-    for names, reader in ((features, "the model"), (keep_columns, "keep_columns")):
-        missing = [name for name in names if name not in dataset.columns]
-        if missing:
-            raise DataError(
-                f"Expected columns {missing} for {reader} in dataset {dataset.name!r}, got "
-                f"{sorted(dataset.columns)}. Correct the name, or the step before."
-            )
+def require_sizes(batch_rows: int, keep_columns: Sequence[str], caller: str) -> None:
+    """Raise a ParameterError unless rows can be predicted in batches beside the columns kept."""
+    if batch_rows < 1:
+        raise ParameterError.of("batch_rows", caller, "at least 1", batch_rows)
+    if SCORE in keep_columns:
+        constraint = f"free of {SCORE!r}, the model's own"
+        raise ParameterError.of("keep_columns", caller, constraint, keep_columns)
 
 
-def _batches(dataset: DatasetRef, columns: list[str], batch_rows: int) -> Iterator[pa.Table]:
-    """Yield a table of no rows, then the dataset in tables of at most ``batch_rows`` rows."""
+def require_columns(dataset: DatasetRef, names: Sequence[str], reader: str) -> None:
+    """Raise a DataError unless the dataset has all columns; ``reader`` is who needs them."""
+    missing = [name for name in names if name not in dataset.columns]
+    if missing:
+        raise DataError(
+            f"Expected columns {missing} for {reader} in dataset {dataset.name!r}, got "
+            f"{sorted(dataset.columns)}. Correct the name, or the step before."
+        )
+
+
+def dataset_batches(
+    dataset: DatasetRef, columns: Sequence[str], batch_rows: int
+) -> Iterator[pa.Table]:
+    """Yield the dataset in tables of at most ``batch_rows`` rows."""
     with readable(dataset.uri), fsspec.open(dataset.uri, "rb") as source:
-        file = pq.ParquetFile(source)
-        yield file.schema_arrow.empty_table().select(columns)
-        for batch in file.iter_batches(batch_size=batch_rows, columns=columns):
-            yield pa.Table.from_batches([batch]).select(columns)
+        file = pq.ParquetFile(source, pre_buffer=False)  # which would hold the whole file
+        for batch in file.iter_batches(batch_size=batch_rows, columns=list(columns)):
+            yield pa.Table.from_batches([batch]).select(list(columns))
 
 
-def _write_scores(
-    target: Any, model: Any, batches: Iterator[pa.Table], keep_columns: Sequence[str]
-) -> None:
-    empty = next(batches).select(list(keep_columns))
-    schema = empty.schema.append(pa.field(SCORE, pa.float64())).remove_metadata()
+def _schema(dataset: DatasetRef, columns: Sequence[str]) -> pa.Schema:
+    with readable(dataset.uri), fsspec.open(dataset.uri, "rb") as source:
+        return pq.ParquetFile(source).schema_arrow.empty_table().select(list(columns)).schema
+
+
+def _write_scores(target: Any, model: Any, batches: Iterator[pa.Table], kept: pa.Schema) -> None:
+    schema = kept.append(pa.field(SCORE, pa.float64())).remove_metadata()
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
         done = 0
         for batch in batches:
             scores = pa.array(_predict(model, batch, done), pa.float64())
-            columns = [batch[name] for name in keep_columns]
+            columns = [batch[name] for name in kept.names]
             writer.write_table(pa.table([*columns, scores], schema=schema))
             done += batch.num_rows
 

@@ -73,9 +73,30 @@ def read_records(lines: Iterable[bytes]) -> tuple[pa.Table, int]:
 
 def join_records(tables: list[pa.Table]) -> pa.Table:
     """Put tables of records below each other, each with all input columns of any."""
-    schema = _common_schema(tables)
-    conformed = [_conformed(table, schema) for table in tables]
-    return pa.concat_tables([schema.empty_table(), *conformed])
+    schema = common_schema([table.schema for table in tables])
+    alike = [conformed(table, schema) for table in tables]
+    return pa.concat_tables([schema.empty_table(), *alike])
+
+
+def common_schema(parts: Iterable[pa.Schema]) -> pa.Schema:
+    """Return the schema that tables of records meet in: every input, as wide as its widest."""
+    kinds: dict[str, set[pa.DataType]] = {}
+    for part in parts:
+        for field in part:
+            kinds.setdefault(field.name, set()).add(field.type)
+    inputs = sorted(name for name in kinds if name.startswith(INPUT))
+    return pa.schema([*SCHEMA, *(pa.field(name, _common_kind(kinds[name])) for name in inputs)])
+
+
+def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table of records with the columns and types of a common ``schema``."""
+    columns = [
+        _cast(table[field.name], field.type)
+        if field.name in table.column_names
+        else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
 
 
 def as_utc(moment: datetime) -> datetime:
@@ -154,30 +175,11 @@ def _mixed(value: Any) -> str | None:
     return repr(float(value)) if isinstance(value, int | float) else _text(value)
 
 
-def _common_schema(parts: list[pa.Table]) -> pa.Schema:
-    kinds: dict[str, set[pa.DataType]] = {}
-    for part in parts:
-        for field in part.schema:
-            kinds.setdefault(field.name, set()).add(field.type)
-    inputs = sorted(name for name in kinds if name.startswith(INPUT))
-    return pa.schema([*SCHEMA, *(pa.field(name, _common_kind(kinds[name])) for name in inputs)])
-
-
 def _common_kind(kinds: set[pa.DataType]) -> pa.DataType:
     kinds = kinds - {pa.null()}
     if not kinds:
         return pa.null()
     return max(kinds, key=list(_NUMBERS).index) if kinds <= set(_NUMBERS) else pa.string()
-
-
-def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    columns = [
-        _cast(table[field.name], field.type)
-        if field.name in table.column_names
-        else pa.nulls(table.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:

@@ -172,6 +172,13 @@ def require_version(client: MlflowClient, model: str) -> ModelVersionRef:
     return version
 
 
+def feature_service_of(client: MlflowClient, model: str) -> str | None:
+    """Return the pinned feature service that a model of the registry learned from, if any."""
+    if not is_registered(model):
+        return None
+    return require_version(client, model).tags.get(FEATURE_SERVICE_TAG)
+
+
 def _ensure_registered_model(client: MlflowClient, name: str) -> None:
     try:
         client.create_registered_model(name)

@@ -45,8 +45,8 @@ _PACKAGES = (
     "scipy",
     "skops",
 )
-_MORE_PACKAGES = {"tune": ("optuna",)}
-ISOLATED = ("train", "tune", "evaluate", "predict")
+_MORE_PACKAGES = {"tune": ("optuna",), "export": ("onnxruntime", "skl2onnx")}
+ISOLATED = ("train", "tune", "evaluate", "predict", "predict_parts", "export")
 """Steps whose operators have a ``runtime``."""
 
 

@@ -25,7 +25,7 @@ class RolloutTrigger(BaseTrigger):
 
     Args:
         endpoint: Name of the endpoint.
-        plan: The ``CanaryPlan`` as a dict.
+        plan: The plan of any kind of rollout, as a dict.
         serving_conn_id: Connection of the serving host.
     """
 
@@ -45,9 +45,9 @@ class RolloutTrigger(BaseTrigger):
         return "airflow_mlops_provider.triggers.rollout.RolloutTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event: ``{"verdict": ...}``, or ``{"error": ..., "permanent": ...}``."""
+        """Yield one event: ``verdict``, or ``error`` and ``permanent``, or ``for_worker``."""
         try:
-            yield TriggerEvent({"verdict": await self._verdict()})
+            yield TriggerEvent(await self._event())
         except MlopsError as error:
             permanent = isinstance(error, PermanentError)
             yield TriggerEvent({"error": str(error), "permanent": permanent})
@@ -58,21 +58,24 @@ class RolloutTrigger(BaseTrigger):
             self.log.warning("The task was marked failed: rolling back %s", self.endpoint)
             await asyncio.to_thread(self._abort)
 
-    async def _verdict(self) -> dict[str, Any]:
+    async def _event(self) -> dict[str, Any]:
         with await asyncio.to_thread(self._client) as client:
             driver = await asyncio.to_thread(self._driver, client)
             return await self._driven(driver)
 
     async def _driven(self, driver: Driver) -> dict[str, Any]:
-        told = ""
+        from airflow_mlops_provider.steps.rollout.progress import Progress
+
+        progress = Progress()
         while True:
             state = await asyncio.to_thread(driver.tick, time.time())
-            line = state.describe() if state else "the serving host does not answer, trying on"
-            if line != told:
+            line = progress.line(state, time.time())
+            if line:
                 self.log.info("Rollout: %s", line)
-                told = line
             if state and state.ended:
-                return state.verdict(self.endpoint).to_xcom()
+                return {"verdict": state.verdict(self.endpoint).to_xcom()}
+            if state and state.for_worker:
+                return {"for_worker": True}
             await asyncio.sleep(driver.plan.interval_seconds)
 
     def _client(self) -> ServingClient:
@@ -82,9 +85,9 @@ class RolloutTrigger(BaseTrigger):
 
     def _driver(self, client: ServingClient) -> Driver:
         from airflow_mlops_provider.steps.rollout.drive import Driver
-        from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
+        from airflow_mlops_provider.steps.rollout.kinds import read_plan
 
-        return Driver(client, self.endpoint, CanaryPlan.from_xcom(self.plan))
+        return Driver(client, self.endpoint, read_plan(self.plan))
 
     def _abort(self) -> None:
         from airflow_mlops_provider.steps.rollout.drive import abort

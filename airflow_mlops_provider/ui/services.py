@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from airflow_mlops_provider.hooks.mlflow import MlflowHook
 from airflow_mlops_provider.hooks.serving import ServingHook
+from airflow_mlops_provider.ui.rollouts import router
 
 CHECKS: dict[str, Callable[[], tuple[bool, str]]] = {
     "MLflow": lambda: MlflowHook().test_connection(),
@@ -35,6 +36,7 @@ app = FastAPI(
     redoc_url=None,
     openapi_url=None,
 )
+app.include_router(router)
 
 
 @app.get("/services")

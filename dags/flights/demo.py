@@ -9,7 +9,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +47,8 @@ class Phase:
     by_asset: bool = False
     """Whether an asset that the phase before updates starts it, and not the demo."""
     minutes: float = 10
+    ends: str = "success"
+    """The state that the run has to end in."""
 
 
 PHASES = [
@@ -54,6 +56,14 @@ PHASES = [
     Phase("Level 1: February arrives", "level1_continuous_training", {"month": "2013-02"}),
     Phase("Level 1: March arrives", "level1_continuous_training", {"month": "2013-03"}),
     Phase("Level 2: delivery under live traffic", "level2_model_delivery", {}, True, True),
+    Phase("Level 2: somebody registers a faulty challenger", "level2_rollback_drill"),
+    Phase(
+        "Level 2: its delivery is rolled back",
+        "level2_model_delivery",
+        traffic=True,
+        by_asset=True,
+        ends="failed",
+    ),
     Phase("Level 1: April comes to the gate", "level1_data_gate", {"month": "2013-04"}),
     Phase("Level 1: monitoring", "level1_monitoring"),
 ]
@@ -70,13 +80,14 @@ class Outcome:
     """What its tasks returned, by task."""
     states: set[str] = field(default_factory=set)
     """Every state that any of its tasks was seen in."""
+    run_id: str = ""
     answers: Answers | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether the run succeeded and no live request failed."""
+        """Whether the run ended as it should and no live request failed."""
         served = self.answers is None or (self.answers.sent > 0 and not self.answers.failed)
-        return self.state == "success" and served
+        return self.state == self.phase.ends and served
 
 
 def main() -> int:
@@ -123,18 +134,22 @@ def records_of(*outcomes: Outcome) -> list[Record]:
 def run_phases(client: AirflowClient, phases: list[Phase]) -> Iterator[Outcome]:
     """Run one phase after the other, up to the first that fails."""
     records: list[Record] = []
+    known: set[str] = set()
     for phase, following in itertools.zip_longest(phases, phases[1:]):
         say(f"\n--- {phase.title} ({phase.dag_id})")
         if following is not None and following.by_asset:
             client.wait_for_dag(following.dag_id)  # a paused DAG would miss the event
-        outcome = run_phase(client, phase, records)
+        outcome = run_phase(client, phase, records, known)
         yield outcome
+        known.add(outcome.run_id)
         records += records_of(outcome)
         if not outcome.ok:
             return
 
 
-def run_phase(client: AirflowClient, phase: Phase, records: list[Record]) -> Outcome:
+def run_phase(
+    client: AirflowClient, phase: Phase, records: list[Record], known: Collection[str]
+) -> Outcome:
     """Run one DAG, with live traffic if the phase asks for it, and say what happens."""
     start = time.monotonic()
     outcome = Outcome(phase, "did not finish")
@@ -146,7 +161,7 @@ def run_phase(client: AirflowClient, phase: Phase, records: list[Record]) -> Out
 
     try:
         with live_traffic(records) if phase.traffic else nullcontext() as traffic:
-            run_id = start_run(client, phase)
+            outcome.run_id = run_id = start_run(client, phase, known)
             outcome.state = client.wait(phase.dag_id, run_id, 60 * phase.minutes, show)
         show_failures(client, phase.dag_id, run_id)
         outcome.results = client.results(phase.dag_id, run_id)
@@ -157,20 +172,20 @@ def run_phase(client: AirflowClient, phase: Phase, records: list[Record]) -> Out
     return outcome
 
 
-def start_run(client: AirflowClient, phase: Phase) -> str:
-    """Start the run of a phase, or find the one that an asset started; return its id."""
+def start_run(client: AirflowClient, phase: Phase, known: Collection[str]) -> str:
+    """Start the run of a phase, or find the one, not yet known, that an asset started."""
     client.wait_for_dag(phase.dag_id)
     if not phase.by_asset:
         return client.trigger(phase.dag_id, phase.params)
     deadline = time.monotonic() + _ASSET_SECONDS
-    while not (runs := client.runs(phase.dag_id)):
+    while not (runs := [run for run in client.runs(phase.dag_id) if run not in known]):
         if time.monotonic() > deadline:
             raise StackUnavailableError(
                 f"No asset event started {phase.dag_id} within {_ASSET_SECONDS:.0f} s. Did the "
                 "phase before register anything?"
             )
         time.sleep(1)
-    return list(runs)[-1]
+    return runs[0]
 
 
 def show_failures(client: AirflowClient, dag_id: str, run_id: str) -> None:

@@ -233,7 +233,7 @@ def test_an_approval_over_the_api_promotes_and_stays_with_the_version(airflow, p
     question = airflow.question("approval", promotion.run)
     assert question["options"] == ["Approve", "Reject"]
     assert "The gate says **promote**" in question["body"]
-    assert "| ✅ | superiority:auc | challenger gains +0." in question["body"]
+    assert "| ✓ | superiority:auc | challenger gains +0." in question["body"]
     assert promotion.champion() == "1"
     airflow.answer("approval", promotion.run, "Approve", "it knows")
     assert set(promotion.states().values()) == {"success"}

@@ -8,21 +8,15 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 
-import cloudpickle
 import httpx
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow.models import ModelSignature, infer_signature
-from mlflow.types import Schema, TensorSpec
-from sklearn.linear_model import LogisticRegression
 
 from airflow_mlops_provider.exceptions import (
     ModelError,
@@ -32,98 +26,18 @@ from airflow_mlops_provider.exceptions import (
 )
 from airflow_mlops_provider.serving.client import ServingClient
 from airflow_mlops_provider.serving.prediction_log import read_segments
-
-ROW = {"dataframe_split": {"columns": ["x", "y"], "data": [[0.5, 0.2]]}}
-
-
-class Host:
-    """A serving host in a process of its own."""
-
-    def __init__(self, workspace: Path, tracking_uri: str) -> None:
-        self.workspace = workspace
-        self.process = start(workspace, "--tracking-uri", tracking_uri)
-        self.client = ServingClient.from_workspace(str(workspace))
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(30)
-
-    def router_pids(self) -> list[int]:
-        found = children(self.process.pid)
-        return [pid for pid, arguments in found if "--disable-hot-restart" in arguments]
-
-    def scorer_pids(self) -> dict[str, int]:
-        return {
-            arguments[arguments.index("--deployment") + 1]: pid
-            for pid, arguments in children(self.process.pid)
-            if "--deployment" in arguments
-        }
-
-
-def start(workspace: Path, *extra: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "airflow_mlops_provider.cli", "serve"]
-    command += ["--workspace", str(workspace), "--port", "0", "--admin-port", "0", *extra]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    until(lambda: published_by(workspace, process.pid) or process.poll() is not None, 90)
-    return process
-
-
-def published_by(workspace: Path, pid: int) -> bool:
-    path = workspace / "serving" / "host.json"
-    return path.exists() and json.loads(path.read_text())["pid"] == pid
-
-
-def children(parent: int) -> list[tuple[int, list[str]]]:
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
-                text = (stat.parent / "cmdline").read_text().replace("=", "\0")
-                found.append((int(stat.parent.name), text.split("\0")))
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return status != "Z"
-
-
-def until(holds, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.05)
-
-
-@contextmanager
-def load(url: str, rate: float = 30):
-    """Send requests at a bounded rate; gives the list of (status, deployment) seen."""
-    seen: list[tuple[int, str | None]] = []
-    ended = threading.Event()
-
-    def run() -> None:
-        with httpx.Client(timeout=40) as client:
-            while not ended.wait(2 / rate):
-                try:
-                    answer = client.post(f"{url}/invocations", json=ROW)
-                    seen.append((answer.status_code, answer.headers.get("x-deployment")))
-                except httpx.HTTPError as error:
-                    seen.append((0, repr(error)))
-
-    threads = [threading.Thread(target=run) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield seen
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join()
+from tests.serving_hosts import (
+    ROW,
+    Host,
+    alive,
+    load,
+    log_classifier,
+    log_function,
+    put,
+    registry,
+    start,
+    until,
+)
 
 
 class Broken(mlflow.pyfunc.PythonModel):
@@ -138,43 +52,23 @@ class Broken(mlflow.pyfunc.PythonModel):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> dict[str, str]:
-    root = tmp_path_factory.mktemp("mlflow")
-    uri = f"sqlite:///{root}/mlflow.db"
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    mlflow.set_experiment(
-        experiment_id=mlflow.create_experiment("serving", artifact_location=str(root / "artifacts"))
-    )
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame(rng.normal(size=(200, 2)), columns=["x", "y"])
-    labels = (frame["x"] > 0).astype(int)
-    found = {"tracking_uri": uri}
-    for name, strength in (("v1", 1.0), ("v2", 0.01)):
-        model = LogisticRegression(C=strength).fit(frame, labels)
-        found[name] = mlflow.sklearn.log_model(
-            model,
-            name=name,
-            signature=infer_signature(frame, model.predict_proba(frame)),
-            pyfunc_predict_fn="predict_proba",
-            pip_requirements=["scikit-learn"],
-        ).model_uri
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the scorer has no tests
-    inputs = infer_signature(frame).inputs
-    outputs = Schema([TensorSpec(np.dtype("float64"), (-1,))])
-    found["broken"] = mlflow.pyfunc.log_model(
-        name="broken",
-        python_model=Broken(),
-        signature=ModelSignature(inputs=inputs, outputs=outputs),
-        pip_requirements=["scikit-learn"],
-    ).model_uri
-    return found
+    return {
+        "tracking_uri": registry(tmp_path_factory.mktemp("mlflow")),
+        "v1": log_classifier("v1"),
+        "v2": log_classifier("v2", 0.01),
+        "broken": log_function("broken", Broken()),
+    }
 
 
 @pytest.fixture(scope="module")
 def host(models, tmp_path_factory):
     running = Host(tmp_path_factory.mktemp("workspace"), models["tracking_uri"])
     yield running
-    assert running.stop() == 0
+    try:
+        assert running.stop() == 0
+        assert running.children() == []
+    finally:
+        running.close()
 
 
 @pytest.fixture
@@ -188,8 +82,7 @@ def hosts(models):
 
     yield begin
     for each in started:
-        each.process.kill()
-        each.process.wait()
+        each.close()
 
 
 @pytest.fixture
@@ -203,11 +96,6 @@ def endpoint(client, models, request):
     client.create_endpoint(name)
     yield name
     client.delete_endpoint(name)
-
-
-def put(client: ServingClient, endpoint: str, traffic: dict[str, int], **more):
-    generation = client.get_state(endpoint).generation
-    return client.set_traffic(endpoint, traffic, generation=generation, **more)
 
 
 def test_weights_move_under_load_without_a_failed_request(client, models, endpoint):
@@ -351,6 +239,19 @@ def test_blame_is_laid_where_it_belongs_and_all_is_logged(host, client, models, 
         client.predict(endpoint, {})
 
 
+def test_the_open_inference_protocol_goes_through_the_router(client, models, endpoint):
+    ref = client.create_deployment(endpoint, "v1", models["v1"])
+    put(client, endpoint, {"v1": 100})
+    column = {"datatype": "FP64", "shape": [1, 1], "data": [0.5]}
+    body = {"inputs": [{"name": name, **column} for name in ("x", "y")]}
+    answer = httpx.post(f"{ref.url}/v2/models/{endpoint}/infer", json=body)
+    asked = client.predict(endpoint, {"dataframe_records": [{"x": 0.5, "y": 0.5}]})
+    assert answer.json()["outputs"][0]["data"] == asked["predictions"][0]
+    assert httpx.get(f"{ref.url}/v2/health/ready").status_code == 200
+    assert httpx.get(f"{ref.url}/v2/models/{endpoint}").json()["name"] == endpoint
+    assert httpx.get(f"{ref.url}/v3").status_code == 404
+
+
 def test_mirrored_requests_are_marked_as_shadow(host, client, models, endpoint):
     client.create_deployment(endpoint, "champion", models["v1"])
     client.create_deployment(endpoint, "shadow", models["v2"])
@@ -458,18 +359,18 @@ def test_host_comes_back_as_it_was_and_leaves_no_process_behind(models, tmp_path
     first.client.create_deployment("e", "v1", models["v1"])
     put(first.client, "e", {"v1": 100})
     first.client.predict("e", ROW)
-    left = [pid for pid, _ in children(first.process.pid)]
-    assert len(left) == 2
-    first.stop(signal.SIGKILL)
-    until(lambda: not any(map(alive, left)), 5)
+    left = [pid for pid, _ in first.children()]
+    assert len(left) == 3
+    assert first.stop(signal.SIGINT) == 0
+    assert not any(map(alive, left))
 
     second = hosts(tmp_path)
     assert second.client.get_state("e").traffic == {"v1": 100}
     assert len(list(read_segments(tmp_path / "serving" / "logs" / "e"))) == 1
     until(lambda: second.client.predict("e", ROW))
     assert second.client.observe("e")["v1"]["requests"] == 2
-    left = [pid for pid, _ in children(second.process.pid)]
-    assert second.stop(signal.SIGINT) == 0
+    left = [pid for pid, _ in second.children()]
+    assert second.stop(signal.SIGTERM) == 0
     assert not any(map(alive, left))
     assert not (tmp_path / "serving" / "host.json").exists()
     assert (tmp_path / "serving" / "token").stat().st_mode & 0o777 == 0o600

@@ -6,20 +6,24 @@ import httpx
 import pytest
 
 from airflow_mlops_provider import cli
+from airflow_mlops_provider.cli import logs
 from airflow_mlops_provider.exceptions import ServingUnavailableError
 from airflow_mlops_provider.records import EndpointRef, PipelineRunReport, PipelineRunSummary
-from airflow_mlops_provider.serving import admin
+from airflow_mlops_provider.serving import service
 from airflow_mlops_provider.serving.client import ServingClient
 from airflow_mlops_provider.stack.service import free_ports
 
 
 def test_serve_passes_its_options_on(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(admin, "serve", lambda options, announce: seen.append(options))
+    monkeypatch.setattr(service, "serve", lambda options, announce: seen.append(options))
     assert cli.main(["serve", "--workspace", str(tmp_path), "--port", "0"]) == 0
     (options,) = seen
     assert (options.workspace, options.port, options.admin_port) == (tmp_path, 0, 8600)
     assert options.host == "127.0.0.1"
+    assert options == service.ServeOptions(
+        workspace=tmp_path, tracking_uri=options.tracking_uri, port=0
+    )
     assert options.tracking_uri == f"sqlite:///{tmp_path}/mlflow/mlflow.db"
 
 
@@ -27,7 +31,7 @@ def test_own_errors_are_one_line_and_exit_code_1(tmp_path, monkeypatch, capsys):
     def fail(options, announce):
         raise ServingUnavailableError("port taken")
 
-    monkeypatch.setattr(admin, "serve", fail)
+    monkeypatch.setattr(service, "serve", fail)
     assert cli.main(["serve", "--workspace", str(tmp_path)]) == 1
     assert capsys.readouterr().err == "airflow-mlops: port taken\n"
 
@@ -42,8 +46,12 @@ def test_status_shows_deployments_and_traffic(monkeypatch, capsys):
         generation=4,
     )
 
+    workers = [{"healthy": True, "memory_mb": 310.2}, {"healthy": False, "memory_mb": 12.0}]
+    status = {"v1": {"wanted": 2, "workers": workers, "restarts": {"memory": 3, "hung": 1}}}
+
     def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json=[ref.to_xcom()])
+        asked = request.url.path.endswith("/status")
+        return httpx.Response(200, json=status if asked else [ref.to_xcom()])
 
     client = ServingClient("http://admin", "")
     client._client = httpx.Client(transport=httpx.MockTransport(answer))
@@ -52,7 +60,66 @@ def test_status_shows_deployments_and_traffic(monkeypatch, capsys):
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "flights  http://router/endpoints/flights/invocations  generation 4"
     assert shown[1].split() == ["v1", "95", "%", "models:/m/1"]
-    assert shown[2].split() == ["v2", "5", "%,", "mirrors", "10", "%", "models:/m/2"]
+    assert shown[2].strip() == "1 of 2 healthy, 310, 12 MB, restarts: 3 memory, 1 hung"
+    assert shown[3].split() == ["v2", "5", "%,", "mirrors", "10", "%", "models:/m/2"]
+    assert shown[4].strip() == "starting"
+
+
+@pytest.fixture
+def logged(tmp_path):
+    """A workspace with logs of the endpoints e and ee."""
+    processes = tmp_path / "serving" / "processes"
+    predictions = tmp_path / "serving" / "logs" / "e"
+    for folder in (processes, predictions):
+        folder.mkdir(parents=True)
+    for name in ("e.v1", "e.v1.1", "e.v2", "ee.v1"):
+        (processes / f"{name}.log").write_text(f"{name} says\n")
+    (predictions / "v1-17-000002.open").write_text('{"row": 2}\n{"torn')
+    (predictions / "v1-17-000001.jsonl").write_text('{"row": 1}\n')
+    (predictions / "v-2-17-000003.jsonl").write_text('{"row": 3}\n')
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        (["e"], ["e.v1 says", "e.v1.1 says", "e.v2 says"]),
+        (["e", "v1"], ["e.v1 says", "e.v1.1 says"]),
+        (["e", "--predictions"], ['{"row": 1}', '{"row": 2}', '{"row": 3}']),
+        (["e", "v1", "--predictions"], ['{"row": 1}', '{"row": 2}']),
+        (["e", "v-2", "--predictions"], ['{"row": 3}']),
+    ],
+)
+def test_logs_of_an_endpoint_are_shown(logged, capsys, asked, shown):
+    assert cli.main(["logs", *asked, "--workspace", str(logged)]) == 0
+    assert sorted(capsys.readouterr().out.splitlines()) == sorted(shown)
+
+
+@pytest.mark.parametrize("asked", [["x"], ["e", "v3"], ["../e"], ["x", "--predictions"]])
+def test_logs_that_are_none_are_named(logged, capsys, asked):
+    assert cli.main(["logs", *asked, "--workspace", str(logged)]) == 1
+    assert asked[0] in capsys.readouterr().err
+
+
+def test_logs_are_followed_through_renames_and_into_new_files(logged, monkeypatch):
+    folder = logged / "serving" / "logs" / "e"
+    open_, closed = folder / "v1-17-000002.open", folder / "v1-17-000002.jsonl"
+
+    def write(seconds):
+        if open_.exists():
+            open_.write_text('{"row": 2}\n{"torn": false}\n')
+            open_.rename(closed)
+        else:
+            (folder / "v1-17-000004.open").write_text('{"row": 4}\n')
+
+    monkeypatch.setattr(logs.time, "sleep", write)
+    found = logs.lines(lambda: logs._predictions(logged / "serving", "e", "v1"), follow=True)
+    assert [next(found).strip() for _ in range(4)] == [
+        '{"row": 1}',
+        '{"row": 2}',
+        '{"torn": false}',
+        '{"row": 4}',
+    ]
 
 
 def test_status_without_a_host_says_how_to_start_one(tmp_path, capsys):

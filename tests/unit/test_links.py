@@ -8,7 +8,20 @@ from airflow_mlops_provider.links import (
     MlflowRunLink,
     ModelCardLink,
     NotebookLink,
+    RolloutLink,
+    page_path,
+    rollout_url,
 )
+
+
+def test_a_proxy_prefix_is_kept(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://example.com/team/airflow/")
+    assert page_path("page") == "/team/airflow/mlops/page"
+
+
+def test_the_page_of_a_rollout_names_its_host_unless_it_is_the_default_one():
+    assert rollout_url("e", "serving_default") == "/mlops/rollouts/e"
+    assert rollout_url("a/b?", "eu & us") == "/mlops/rollouts/a%2Fb%3F?connection=eu%20%26%20us"
 
 
 def test_each_button_has_a_name_and_a_place_of_its_own():
@@ -21,6 +34,7 @@ def test_each_button_has_a_name_and_a_place_of_its_own():
         BehaviourLink,
         EvaluationLink,
         ModelCardLink,
+        RolloutLink,
     )
     links = [kind() for kind in kinds]
     assert len({link.name for link in links}) == len(links)

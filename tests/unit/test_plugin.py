@@ -24,7 +24,7 @@ def http(monkeypatch):
     services.app.dependency_overrides.clear()
 
 
-@pytest.mark.parametrize("path", ["/services", "/page"])
+@pytest.mark.parametrize("path", ["/services", "/page", "/rollouts", "/rollouts/e"])
 def test_strangers_see_nothing(http, path):
     assert http.get(path).status_code == 401
 
@@ -45,15 +45,11 @@ def test_the_page_needs_nothing_from_elsewhere(http):
     assert "://" not in page
 
 
-def test_the_view_leads_to_the_page():
-    view = plugin.MlopsPlugin.external_views[0]
-    assert view["href"] == f"{plugin.PREFIX}/page"
-    assert view["destination"] == "nav"
-
-
-def test_a_proxy_prefix_is_kept(monkeypatch):
-    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://example.com/team/airflow/")
-    assert plugin._path("page") == "/team/airflow/mlops/page"
+def test_the_views_lead_to_the_pages():
+    views = plugin.MlopsPlugin.external_views
+    assert [view["href"] for view in views] == ["/mlops/page", "/mlops/rollouts"]
+    assert {view["destination"] for view in views} == {"nav"}
+    assert len({view["url_route"] for view in views}) == len(views)
 
 
 def test_tasks_do_not_pay_for_the_pages():

@@ -1,14 +1,16 @@
-"""Drive a canary rollout: observe, decide, write what is wanted, verify.
+"""Drive a rollout: observe, decide, write what is wanted, verify.
 
-:func:`tick` keeps the state on the serving host and writes each decision there before it moves
+:func:`tick` keeps the state on the serving target and writes each decision there before it moves
 traffic, so that whoever ticks next (a retry, a cleared task, another triggerer) goes on from the
-same place, wherever the last one stopped.
+same place, wherever the last one stopped. What is decided is up to the plan's kind: see
+``kinds.py``.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from airflow_mlops_provider.exceptions import (
     MlopsError,
@@ -17,16 +19,18 @@ from airflow_mlops_provider.exceptions import (
     RegistryConflictError,
     ServiceError,
 )
-from airflow_mlops_provider.steps.rollout.evidence import Evidence
-from airflow_mlops_provider.steps.rollout.machine import Observation, decide, roll_back
-from airflow_mlops_provider.steps.rollout.sequential import RateTest
-from airflow_mlops_provider.steps.rollout.state import RolloutState, State, is_running, routed
+from airflow_mlops_provider.steps.rollout.kinds import Observation, kind_of, read_state
+from airflow_mlops_provider.steps.rollout.state import is_running, routed
 
 if TYPE_CHECKING:
-    from airflow_mlops_provider.records import EndpointRef
-    from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
+    from collections.abc import Callable
 
-REQUIRED_CAPABILITIES = frozenset({"traffic", "observe", "lease"})
+    from airflow_mlops_provider.records import EndpointRef
+    from airflow_mlops_provider.steps.rollout.kinds import DrivenPlan, DrivenState
+
+_ATTEMPTS = 3
+_VERIFIED = frozenset({"PENDING", "PROMOTING", "RETIRING", "CLOSING", "ROLLING_BACK"})
+"""States that a successful write may end, so they are judged again after it."""
 
 
 class TrafficTarget(Protocol):
@@ -38,18 +42,27 @@ class TrafficTarget(Protocol):
     def get_state(self, endpoint: str) -> EndpointRef:
         """Return the deployments of an endpoint and its traffic."""
 
-    def create_deployment(
-        self, endpoint: str, name: str, model_uri: str, *, timeout: float = 180
-    ) -> EndpointRef:
-        """Start a deployment without traffic, unless it runs, and wait until it is ready."""
+    @property
+    def create_deployment(self) -> Callable[..., EndpointRef]:
+        """``(endpoint, name, model_uri, *, timeout[, options])``: wait until it is ready.
 
-    def set_traffic(
-        self, endpoint: str, traffic: dict[str, int], *, generation: int
-    ) -> EndpointRef:
-        """Set the traffic, or raise RegistryConflictError if ``generation`` is stale."""
+        A deployment that runs already is left as it is.
+        """
+
+    @property
+    def set_traffic(self) -> Callable[..., EndpointRef]:
+        """``(endpoint, traffic, *, generation[, mirror_traffic][, sticky][, shield])``.
+
+        Raises RegistryConflictError if ``generation`` is stale. What is in brackets is given
+        only by rollouts that need it.
+        """
 
     def observe(self, endpoint: str) -> dict[str, dict[str, Any]]:
         """Return cumulative counters by deployment."""
+
+    @property
+    def delete_deployment(self) -> Callable[[str, str], None]:
+        """``(endpoint, name)``: delete a deployment without traffic, unless it is gone."""
 
     def get_rollout(self, endpoint: str) -> dict[str, Any] | None:
         """Return the document that was put last."""
@@ -59,17 +72,24 @@ class TrafficTarget(Protocol):
         endpoint: str,
         document: dict[str, Any],
         *,
-        lease_seconds: float,
+        lease_seconds: Any,
         rollback_traffic: dict[str, int],
     ) -> None:
-        """Keep a document; roll back if it is not renewed within the lease."""
+        """Keep a document; roll back if it is not renewed within the lease (None: never)."""
 
 
-def begin(target: TrafficTarget, endpoint: str, plan: CanaryPlan, now: float) -> RolloutState:
-    """Start the rollout of ``plan.candidate``, or take up the one it already has.
+class MirrorTarget(TrafficTarget, Protocol):
+    """What a target with the capability ``pairs`` can do beside."""
 
-    A running or ended rollout of the same candidate is returned as it is; one that was paused
-    goes on at the weight it holds, and one whose roll-back failed tries that again.
+    def pairs(self, endpoint: str, *, tolerance: float) -> dict[str, dict[str, Any]]:
+        """Return counts of mirrored requests by shadow deployment."""
+
+
+def begin(target: TrafficTarget, endpoint: str, plan: DrivenPlan, now: float) -> DrivenState:
+    """Start the rollout of ``plan``, or take up the one that it already has.
+
+    A running or ended rollout of the same plan's identity is returned as it is; one that was
+    paused goes on at the traffic it holds, and one whose roll-back failed tries that again.
 
     Args:
         target: The serving target.
@@ -79,13 +99,13 @@ def begin(target: TrafficTarget, endpoint: str, plan: CanaryPlan, now: float) ->
 
     Raises:
         ParameterError: the target lacks a capability, or no champion serves all traffic.
-        RegistryConflictError: another candidate is being rolled out.
+        RegistryConflictError: another rollout has the endpoint.
     """
-    _require_capabilities(target)
+    _require_capabilities(target, plan)
     ref = target.get_state(endpoint)
     document = target.get_rollout(endpoint)
-    known = RolloutState.from_document(document) if document else None
-    if known and (known.candidate, known.model_uri) == (plan.candidate, plan.model_uri):
+    known = read_state(document) if document else None
+    if known and known.identity == plan.identity:
         if known.state != "SUCCEEDED" or routed(ref.traffic) == known.traffic:
             return _taken_up(target, endpoint, plan, known, ref, now)
     elif known and (is_running(document) or known.state == "PAUSED"):
@@ -93,65 +113,92 @@ def begin(target: TrafficTarget, endpoint: str, plan: CanaryPlan, now: float) ->
             f"Endpoint {endpoint!r} is in a rollout of {known.candidate!r} ({known.state}). Wait "
             f"for it, or end it by deploying {known.champion!r} with traffic 100."
         )
-    state = _fresh(plan, ref, now)
+    state = kind_of(plan.kind).fresh(plan, _observed(target, ref, plan), now)
     if not state.ended:
         _keep(target, endpoint, plan, state)
     return state
 
 
-def tick(target: TrafficTarget, endpoint: str, plan: CanaryPlan, now: float) -> RolloutState:
+def tick(target: TrafficTarget, endpoint: str, plan: DrivenPlan, now: float) -> DrivenState:
     """Do one round of a rollout; safe to repeat, to interrupt and to run twice at once.
 
     Raises:
         ServiceError: the host does not answer; tick again.
         PermanentError: as for :func:`begin`.
     """
-    document = target.get_rollout(endpoint)
-    if document is None or document.get("candidate") != plan.candidate:
-        state = begin(target, endpoint, plan, now)
-    else:
-        state = RolloutState.from_document(document)
+    state = _mine(target.get_rollout(endpoint), plan) or begin(target, endpoint, plan, now)
     if state.ended:
         return state
-    ref = target.get_state(endpoint)
-    observation = Observation(
-        traffic=ref.traffic,
-        deployments=ref.deployments,
-        counters=_counters(target, endpoint),
-    )
+    kind, ref = kind_of(plan.kind), target.get_state(endpoint)
+    observation = _observed(target, ref, plan, pairs=state.compares_pairs)
     if state.state != "ROLLING_BACK":  # which is judged only after it was tried
-        state = decide(plan, state, observation, now)
+        state = kind.decide(plan, state, observation, now)
+    state = state.noted(now)
+    if state.ended:  # before it is kept, after which nobody would come back to do it
+        _stop_mirroring(target, ref, state)
     _keep(target, endpoint, plan, state)
     written = _write(target, ref, plan, state, now)
-    if written.state in ("PENDING", "PROMOTING", "ROLLING_BACK"):
+    if written.state in _VERIFIED:
         ref = target.get_state(endpoint)
-        observation = replace(observation, traffic=ref.traffic, deployments=ref.deployments)
-        written = decide(plan, written, observation, now)
+        observation = replace(
+            observation,
+            traffic=ref.traffic,
+            mirror_traffic=ref.mirror_traffic,
+            deployments=ref.deployments,
+        )
+        written = kind.decide(plan, written, observation, now)
     if written != state:
+        written = written.noted(now)
         _keep(target, endpoint, plan, written)
     return written
 
 
 def abort(
-    target: TrafficTarget, endpoint: str, plan: CanaryPlan, reason: str, now: float
-) -> RolloutState | None:
-    """Roll back a running rollout of ``plan.candidate``; do nothing when there is none."""
+    target: TrafficTarget, endpoint: str, plan: DrivenPlan, reason: str, now: float
+) -> DrivenState | None:
+    """Roll back a running rollout of ``plan``; do nothing when there is none."""
     document = target.get_rollout(endpoint)
-    if document is None or document.get("candidate") != plan.candidate or not is_running(document):
+    state = _mine(document, plan)
+    if state is None or not is_running(document):
         return None
-    state = RolloutState.from_document(document)
-    _keep(target, endpoint, plan, roll_back(state, now, reason))
+    _keep(target, endpoint, plan, kind_of(plan.kind).roll_back(state, now, reason))
     return tick(target, endpoint, plan, now)
+
+
+def approve(target: TrafficTarget, endpoint: str, by: str) -> bool:
+    """Let a rollout that awaits approval go on at its next tick.
+
+    A tick that runs meanwhile may write over it, so repeat this until it returns False.
+
+    Args:
+        target: The serving target.
+        endpoint: Name of the endpoint.
+        by: Who approves; kept with the evidence.
+
+    Returns:
+        Whether the rollout still awaits its approval.
+    """
+    document = target.get_rollout(endpoint)
+    if document is None or document.get("state") != "AWAIT_APPROVAL":
+        return False
+    if not document.get("approved_by"):
+        target.put_rollout(
+            endpoint,
+            {**document, "approved_by": by},
+            lease_seconds=document["lease_seconds"],
+            rollback_traffic=read_state(document).fallback,
+        )
+    return True
 
 
 class Driver:
     """Ticks a rollout on through outages of its host, as long as its plan allows."""
 
-    def __init__(self, target: TrafficTarget, endpoint: str, plan: CanaryPlan) -> None:
+    def __init__(self, target: TrafficTarget, endpoint: str, plan: DrivenPlan) -> None:
         self.target, self.endpoint, self.plan = target, endpoint, plan
         self.failing_since: float | None = None
 
-    def tick(self, now: float) -> RolloutState | None:
+    def tick(self, now: float) -> DrivenState | None:
         """Tick once; None means that the host did not answer and patience is left.
 
         Raises:
@@ -170,90 +217,77 @@ class Driver:
         return state
 
 
+def _mine(document: dict[str, Any] | None, plan: DrivenPlan) -> DrivenState | None:
+    state = read_state(document) if document else None
+    return state if state and state.identity == plan.identity else None
+
+
 def _taken_up(
     target: TrafficTarget,
     endpoint: str,
-    plan: CanaryPlan,
-    state: RolloutState,
+    plan: DrivenPlan,
+    state: DrivenState,
     ref: EndpointRef,
     now: float,
-) -> RolloutState:
+) -> DrivenState:
     if state.state == "ROLLBACK_FAILED":
         state = replace(state, state="ROLLING_BACK", since=now)
     elif state.state == "PAUSED":
-        state = _resumed(state, ref, now)
+        state = kind_of(plan.kind).resumed(plan, state, _observed(target, ref, plan), now)
     else:
         return state
     _keep(target, endpoint, plan, state)
     return state
 
 
-def _resumed(state: RolloutState, ref: EndpointRef, now: float) -> RolloutState:
-    """Go on from the weight that is in force, which a person may have changed meanwhile."""
-    weight = ref.traffic.get(state.candidate, 0)
-    if routed(ref.traffic) != replace(state, weight=weight).traffic:
-        raise ParameterError(
-            f"Endpoint {ref.endpoint!r} sends traffic to {sorted(routed(ref.traffic))}, but the "
-            f"paused rollout is between {state.champion!r} and {state.candidate!r}. Set the "
-            "traffic back to these two, or roll out a new version."
-        )
-    step: State = "BAKING" if weight == 100 else "STEP" if weight else "PENDING"
-    return replace(
-        state.entered(step, now, weight=weight),
-        previous_weight=weight,
-        outage_since=None,
-        evidence=state.evidence.after_gap(),
-    )
-
-
-def _fresh(plan: CanaryPlan, ref: EndpointRef, now: float) -> RolloutState:
-    traffic = routed(ref.traffic)
-    if len(traffic) != 1:
-        raise ParameterError(
-            f"A canary needs one deployment that serves all traffic of {ref.endpoint!r}, found "
-            f"{traffic or 'none'}. Deploy a champion first: DeployModelOperator(traffic=100)."
-        )
-    (champion,) = traffic
-    state = RolloutState(
-        candidate=plan.candidate,
-        model_uri=plan.model_uri,
-        champion=champion,
-        since=now,
-        evidence=Evidence(errors=RateTest(margin=plan.margin)),
-    )
-    if champion != plan.candidate:
-        return state
-    return replace(
-        state, state="SUCCEEDED", weight=100, reason=f"{champion} already serves all traffic"
-    )
-
-
-def _require_capabilities(target: TrafficTarget) -> None:
-    missing = REQUIRED_CAPABILITIES - target.capabilities()
+def _require_capabilities(target: TrafficTarget, plan: DrivenPlan) -> None:
+    needed = kind_of(plan.kind).needs(plan) - ({"lease"} if plan.lease_seconds is None else set())
+    missing = needed - target.capabilities()
     if missing:
         raise ParameterError(
-            f"The serving target cannot do {', '.join(sorted(missing))}, which a canary needs. "
-            "Use another target, or deploy with DeployModelOperator(traffic=100)."
+            f"The serving target cannot do {', '.join(sorted(missing))}, which this rollout "
+            f"({plan.kind}) needs. Use another target or another kind of rollout, or deploy with "
+            "DeployModelOperator(traffic=100)."
         )
 
 
-def _counters(target: TrafficTarget, endpoint: str) -> dict[str, dict[str, Any]] | None:
-    try:
-        return target.observe(endpoint)
-    except ServiceError:
-        return None
+def _observed(
+    target: TrafficTarget, ref: EndpointRef, plan: DrivenPlan, *, pairs: bool = False
+) -> Observation:
+    counters = found = None
+    with suppress(ServiceError):
+        counters = target.observe(ref.endpoint)
+        if pairs and plan.pair_tolerance is not None:
+            found = cast("MirrorTarget", target).pairs(ref.endpoint, tolerance=plan.pair_tolerance)
+    return Observation(
+        endpoint=ref.endpoint,
+        traffic=ref.traffic,
+        mirror_traffic=ref.mirror_traffic,
+        sticky=ref.sticky,
+        deployments=ref.deployments,
+        counters=counters,
+        pairs=found,
+    )
 
 
 def _write(
-    target: TrafficTarget, ref: EndpointRef, plan: CanaryPlan, state: RolloutState, now: float
-) -> RolloutState:
+    target: TrafficTarget, ref: EndpointRef, plan: DrivenPlan, state: DrivenState, now: float
+) -> DrivenState:
     """Make the endpoint what ``state`` wants; what cannot be written now is left to later ticks."""
     if state.state == "PENDING":
-        return _create_candidate(target, ref, plan, state, now)
-    if state.ended or routed(ref.traffic) == state.traffic:
+        return _create_deployments(target, ref, plan, state, now)
+    if state.ended:
         return state
+    for name in state.superfluous & ref.deployments.keys():
+        with suppress(PermanentError):  # the machine gives up on it
+            target.delete_deployment(ref.endpoint, name)
+    if _is_as_wanted(ref, state):
+        return state
+    mirror = state.mirror_traffic
+    more = state.settings if mirror is None else {**state.settings, "mirror_traffic": mirror}
     try:
-        target.set_traffic(ref.endpoint, state.traffic, generation=ref.generation)
+        traffic = state.traffic if state.moves_traffic else dict(ref.traffic)
+        target.set_traffic(ref.endpoint, traffic, generation=ref.generation, **more)
     except RegistryConflictError:
         pass  # somebody moved first: the next tick looks again
     except MlopsError:
@@ -262,23 +296,45 @@ def _write(
     return state
 
 
-def _create_candidate(
-    target: TrafficTarget, ref: EndpointRef, plan: CanaryPlan, state: RolloutState, now: float
-) -> RolloutState:
+def _stop_mirroring(target: TrafficTarget, ref: EndpointRef, state: DrivenState) -> None:
+    """Take the mirror away from a rollout that ended with somebody else's traffic."""
+    if state.mirror_traffic != {}:
+        return
+    for _ in range(_ATTEMPTS):
+        if not routed(ref.mirror_traffic):
+            return
+        with suppress(RegistryConflictError):
+            target.set_traffic(
+                ref.endpoint, dict(ref.traffic), generation=ref.generation, mirror_traffic={}
+            )
+        ref = target.get_state(ref.endpoint)
+
+
+def _is_as_wanted(ref: EndpointRef, state: DrivenState) -> bool:
+    mirror = state.mirror_traffic
+    mirrored = mirror is None or routed(ref.mirror_traffic) == mirror
+    return mirrored and (not state.moves_traffic or routed(ref.traffic) == state.traffic)
+
+
+def _create_deployments(
+    target: TrafficTarget, ref: EndpointRef, plan: DrivenPlan, state: DrivenState, now: float
+) -> DrivenState:
+    more: dict[str, Any] = {} if plan.options is None else {"options": plan.options}
+    timeout = plan.ready_timeout_seconds
     try:
-        target.create_deployment(
-            ref.endpoint, state.candidate, state.model_uri, timeout=plan.ready_timeout_seconds
-        )
+        for name, model_uri in state.deployments.items():
+            target.create_deployment(ref.endpoint, name, model_uri, timeout=timeout, **more)
     except PermanentError as error:
-        return roll_back(state, now, str(error))
+        return kind_of(plan.kind).roll_back(state, now, str(error))
     return state
 
 
-def _keep(target: TrafficTarget, endpoint: str, plan: CanaryPlan, state: RolloutState) -> None:
+def _keep(target: TrafficTarget, endpoint: str, plan: DrivenPlan, state: DrivenState) -> None:
     loading = plan.ready_timeout_seconds if state.state == "PENDING" else 0
-    target.put_rollout(
-        endpoint,
-        state.to_xcom(),
-        lease_seconds=plan.lease_seconds + loading,
-        rollback_traffic={state.champion: 100},
-    )
+    lease = None if plan.lease_seconds is None else plan.lease_seconds + loading
+    document = {**state.to_xcom(), "lease_seconds": lease}
+    if state.state == "AWAIT_APPROVAL":  # which may have come since the tick began
+        latest = target.get_rollout(endpoint) or {}
+        if latest.get("state") == "AWAIT_APPROVAL":
+            document["approved_by"] = latest.get("approved_by", "")
+    target.put_rollout(endpoint, document, lease_seconds=lease, rollback_traffic=state.fallback)

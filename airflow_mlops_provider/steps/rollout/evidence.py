@@ -1,110 +1,28 @@
-"""What a rollout has seen so far: counters turned into evidence, look by look."""
+"""What a release has seen so far: counters turned into evidence, look by look."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops_provider.steps.rollout.sequential import MeanTest, RateTest, Sample
+from airflow_mlops_provider.steps.rollout import pairs as paired
+from airflow_mlops_provider.steps.rollout.counts import Counts, Sides
+from airflow_mlops_provider.steps.rollout.metrics import MetricTest
+from airflow_mlops_provider.steps.rollout.pairs import Pairs
+from airflow_mlops_provider.steps.rollout.sequential import MeanTest, RateTest, ShareTest
 
 if TYPE_CHECKING:
-    from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
+    from airflow_mlops_provider.steps.rollout.plan import BlueGreenPlan
+    from airflow_mlops_provider.steps.rollout.release import ReleasePlan, ShadowRules
 
 GUARDRAIL_REQUESTS = 50
 """Requests before the guardrail on the error rate speaks."""
-_METRICS = 2
-"""Error rate and latency share ``alpha``."""
-_LARGEST_LOG = 25.0
-"""E-values are reported up to about 7e10: beyond it nobody needs the digits."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """Requests of one deployment and what became of them."""
-
-    requests: int = 0
-    errors: int = 0
-    schema_violations: int = 0
-    timed: int = 0
-    """Requests whose latency was measured."""
-    log_sum: float = 0.0
-    log_squares: float = 0.0
-
-    @classmethod
-    def read(cls, counters: Mapping[str, Any]) -> Counts:
-        """Take what matters from the cumulative counters that a serving target reports."""
-        return cls(
-            requests=counters["requests"],
-            errors=counters["errors"],
-            schema_violations=counters["schema_violations"],
-            timed=counters["latency_buckets"].get("+Inf", 0),
-            log_sum=counters["log_latency_sum"],
-            log_squares=counters["log_latency_sq_sum"],
-        )
-
-    def since(self, before: Counts) -> Counts:
-        """Return what was counted after ``before``; a restarted counter began at zero."""
-        mine, theirs = self._integers(), before._integers()
-        if any(now < then for now, then in zip(mine, theirs, strict=True)):
-            return self
-        return self._combined(before, -1)
-
-    def plus(self, other: Counts) -> Counts:
-        """Return the sum of both."""
-        return self._combined(other, 1)
-
-    @property
-    def latency(self) -> Sample:
-        """The logarithms of the measured latencies."""
-        return Sample(n=self.timed, total=self.log_sum, squares=self.log_squares)
-
-    def _integers(self) -> tuple[int, ...]:
-        return self.requests, self.errors, self.schema_violations, self.timed
-
-    def _combined(self, other: Counts, sign: int) -> Counts:
-        return Counts(
-            requests=self.requests + sign * other.requests,
-            errors=self.errors + sign * other.errors,
-            schema_violations=self.schema_violations + sign * other.schema_violations,
-            timed=self.timed + sign * other.timed,
-            log_sum=self.log_sum + sign * other.log_sum,
-            log_squares=self.log_squares + sign * other.log_squares,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sides:
-    """The counts of both deployments."""
-
-    champion: Counts = field(default_factory=Counts)
-    candidate: Counts = field(default_factory=Counts)
-
-    def since(self, before: Sides) -> Sides:
-        """Return what each side counted after ``before``."""
-        return Sides(
-            champion=self.champion.since(before.champion),
-            candidate=self.candidate.since(before.candidate),
-        )
-
-    def plus(self, other: Sides) -> Sides:
-        """Return the sums of both sides."""
-        return Sides(
-            champion=self.champion.plus(other.champion),
-            candidate=self.candidate.plus(other.candidate),
-        )
-
-    @property
-    def share(self) -> float:
-        """The candidate's share of the requests; 0 when there were none."""
-        total = self.champion.requests + self.candidate.requests
-        return self.candidate.requests / total if total else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """The tests of a whole rollout and the counts of its current step."""
+    """The tests of a whole release and the counts of its current step."""
 
     seen: Sides | None = None
     """Cumulative counters at the last look; None before the first."""
@@ -114,8 +32,22 @@ class Evidence:
     failing_streak: int = 0
     errors: RateTest
     latency: MeanTest = field(default_factory=MeanTest)
+    metrics: dict[str, MetricTest] = field(default_factory=dict)
+    slow_above: str | None = None
+    """The latency bucket above the champion's 95th percentile, once it is known."""
+    pairs_seen: Pairs | None = None
+    pairs: Pairs = field(default_factory=Pairs)
+    """What mirrored traffic gave since its phase began."""
+    baseline: Counts | None = None
+    """What the champion had counted when all traffic left it."""
 
-    def updated(self, plan: CanaryPlan, now: Sides) -> Evidence:
+    @classmethod
+    def begin(cls, plan: ReleasePlan) -> Evidence:
+        """Return the evidence before the first look."""
+        tests = {spec.name: MetricTest.of(spec) for spec in plan.own_metrics}
+        return cls(errors=RateTest(margin=plan.margin), metrics=tests)
+
+    def updated(self, plan: ReleasePlan, now: Sides) -> Evidence:
         """Add a look at the cumulative counters ``now``."""
         if self.seen is None:
             return replace(self, seen=now)
@@ -124,7 +56,8 @@ class Evidence:
         if min(waiting.champion.timed, waiting.candidate.timed) >= 2:
             latency = latency.updated(waiting.candidate.latency, waiting.champion.latency)
             waiting = Sides()
-        return Evidence(
+        return replace(
+            self,
             seen=now,
             waiting=waiting,
             step=self.step.plus(look),
@@ -135,56 +68,102 @@ class Evidence:
                 share=look.share,
             ),
             latency=latency,
+            metrics={
+                spec.name: self.metrics[spec.name].updated(spec, look) for spec in plan.own_metrics
+            },
         )
+
+    def watched(self, now: Sides) -> Evidence:
+        """Add a look at counters of which the two sides are no comparison."""
+        look = now.since(self.seen or now)
+        streak = self._streak(look.candidate)
+        return replace(self, seen=now, step=self.step.plus(look), failing_streak=streak)
+
+    def mirrored(self, now: Pairs) -> Evidence:
+        """Add a look at the cumulative counts of mirrored requests."""
+        look = now.since(self.pairs_seen or now)
+        return replace(self, pairs_seen=now, pairs=self.pairs.plus(look))
 
     def next_step(self) -> Evidence:
         """Begin the counts of a new weight; the tests run on across weights."""
         return replace(self, step=Sides(), waiting=Sides())
 
     def after_gap(self) -> Evidence:
-        """Forget the last look, because the weights moved unseen after it."""
-        return replace(self.next_step(), seen=None)
+        """Forget the last look, because what was counted after it cannot be compared."""
+        return replace(self.next_step(), seen=None, failing_streak=0)
 
-    def against(self, plan: CanaryPlan) -> str | None:
-        """Say why the candidate must go, if it must."""
-        return self._broken_guardrail(plan) or self._failed_test(plan)
+    def findings(self, plan: ReleasePlan) -> list[tuple[str, str]]:
+        """Return what live traffic proves against the candidate, as (test, reason)."""
+        found = []
+        if self.errors.rejects(plan.alpha_of("errors")):
+            found.append(
+                (
+                    "errors",
+                    f"the candidate's error rate exceeds the champion's by more than "
+                    f"{plan.margin:.0%} (e-value {self.errors.e_value:g} over "
+                    f"{1 / plan.alpha_of('errors'):g})",
+                )
+            )
+        slower = self.latency.lower_bound(plan.alpha_of("latency"))
+        if slower is not None and plan.too_slow(slower, self._typical_ms()):
+            found.append(
+                (
+                    "latency",
+                    f"the candidate is at least {math.expm1(slower):.0%} slower than the "
+                    f"champion, {plan.latency_margin:.0%} is allowed",
+                )
+            )
+        for spec in plan.own_metrics:
+            reason = self.metrics[spec.name].finding(spec, plan.alpha_of(spec.name))
+            if reason:
+                found.append((spec.name, reason))
+        return found
 
-    def leaning(self, plan: CanaryPlan) -> bool:
+    def shadow_findings(self, plan: ReleasePlan, rules: ShadowRules) -> list[tuple[str, str]]:
+        """Return what mirrored traffic proves against the candidate, as (test, reason)."""
+        return paired.findings(self.pairs, plan, rules, self._typical_ms())
+
+    def bake_findings(self, plan: BlueGreenPlan) -> list[tuple[str, str]]:
+        """Return in what the candidate is proven worse than the champion was before it."""
+        before, after, alpha = self.baseline, self.step.candidate, plan.alpha / 4
+        if before is None or min(before.requests, after.requests) < GUARDRAIL_REQUESTS:
+            return []
+        found = []
+        allowed = (1 + plan.bake_margin) * _share(before).bounds(alpha)[1]
+        if _share(after).bounds(alpha)[0] > allowed:
+            found.append(
+                (
+                    "errors",
+                    f"{after.errors} of {after.requests} requests failed, more than "
+                    f"{allowed:.1%}, which {plan.bake_margin:.0%} more than before would be",
+                )
+            )
+        if min(before.timed, after.timed) < 2:
+            return found
+        slower = MeanTest().updated(after.latency, before.latency).lower_bound(plan.alpha / 2)
+        if slower is not None and slower > math.log1p(plan.bake_margin):
+            reason = f"it is at least {math.expm1(slower):.0%} slower than the champion was"
+            found.append(("latency", reason))
+        return found
+
+    def leaning(self, plan: ReleasePlan) -> bool:
         """Tell whether the evidence points against the candidate without proving it yet.
 
-        For errors that is half the way (in logarithm) to rejection, so that one stray error at
-        a small weight does not hold a rollout; for latency an estimate beyond the margin.
+        For rates that is half the way (in logarithm) to rejection, so that one stray error at
+        a small weight does not hold a rollout; for latency an estimate beyond the margin. What
+        is in ``dry_run_metrics`` holds nothing.
         """
         slower = self.latency.difference
-        return self.errors.log_e_value > _threshold(plan) / 2 or self._matters(plan, slower)
-
-    def summary(self) -> dict[str, Any]:
-        """Return the step's counts and the tests' state as a few JSON numbers."""
-        slower = self.latency.difference
-        return {
-            "champion_requests": self.step.champion.requests,
-            "champion_errors": self.step.champion.errors,
-            "candidate_requests": self.step.candidate.requests,
-            "candidate_errors": self.step.candidate.errors,
-            "candidate_schema_violations": self.step.candidate.schema_violations,
-            "error_e_value": float(f"{math.exp(min(self.errors.log_e_value, _LARGEST_LOG)):.4g}"),
-            "latency_ratio": None if slower is None else round(math.exp(slower), 4),
+        slow = slower is not None and plan.too_slow(slower, self._typical_ms())
+        leaning = {
+            "errors": self.errors.leans(plan.alpha_of("errors")),
+            "latency": slow,
+            **{name: test.leans(plan.alpha_of(name)) for name, test in self.metrics.items()},
         }
+        return any(leans for test, leans in leaning.items() if test not in plan.dry_run_metrics)
 
-    def _streak(self, look: Counts) -> int:
-        if look.requests == 0:
-            return self.failing_streak
-        return self.failing_streak + look.errors if look.errors == look.requests else 0
-
-    def _matters(self, plan: CanaryPlan, slower: float | None) -> bool:
-        """Tell whether a difference of log latency is beyond the margin and the slack."""
-        if slower is None or self.seen is None or slower <= math.log1p(plan.latency_margin):
-            return False
-        champion = self.seen.champion.latency
-        typical = math.exp(champion.mean) if champion.n else 0.0
-        return typical * math.expm1(slower) > plan.latency_slack_ms
-
-    def _broken_guardrail(self, plan: CanaryPlan) -> str | None:
+    def broken_guardrail(self, plan: ReleasePlan) -> str | None:
+        """Say which limit the candidate broke in this step, if any."""
         candidate = self.step.candidate
         if candidate.schema_violations > plan.max_schema_violations:
             return (
@@ -203,21 +182,30 @@ class Evidence:
             )
         return None
 
-    def _failed_test(self, plan: CanaryPlan) -> str | None:
-        if self.errors.log_e_value > _threshold(plan):
-            return (
-                f"the candidate's error rate exceeds the champion's by more than "
-                f"{plan.margin:.0%} (e-value {self.summary()['error_e_value']:g} over "
-                f"{math.exp(_threshold(plan)):g})"
-            )
-        slower = self.latency.lower_bound(plan.alpha / _METRICS)
-        if slower is not None and self._matters(plan, slower):
-            return (
-                f"the candidate is at least {math.expm1(slower):.0%} slower than the champion, "
-                f"{plan.latency_margin:.0%} is allowed"
-            )
-        return None
+    def summary(self) -> dict[str, Any]:
+        """Return the step's counts and the tests' state as a few JSON numbers."""
+        slower = self.latency.difference
+        own = {name: test.summary() for name, test in self.metrics.items()}
+        return {
+            "champion_requests": self.step.champion.requests,
+            "champion_errors": self.step.champion.errors,
+            "candidate_requests": self.step.candidate.requests,
+            "candidate_errors": self.step.candidate.errors,
+            "candidate_schema_violations": self.step.candidate.schema_violations,
+            "error_e_value": self.errors.e_value,
+            "latency_ratio": None if slower is None else round(math.exp(slower), 4),
+            **({"metrics": own} if own else {}),
+        }
+
+    def _streak(self, look: Counts) -> int:
+        if look.requests == 0:
+            return self.failing_streak
+        return self.failing_streak + look.errors if look.errors == look.requests else 0
+
+    def _typical_ms(self) -> float:
+        champion = self.seen.champion.latency if self.seen else None
+        return math.exp(champion.mean) if champion and champion.n else 0.0
 
 
-def _threshold(plan: CanaryPlan) -> float:
-    return math.log(_METRICS / plan.alpha)
+def _share(counts: Counts) -> ShareTest:
+    return ShareTest(n=counts.requests, events=counts.errors)

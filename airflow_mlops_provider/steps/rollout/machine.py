@@ -1,69 +1,63 @@
-"""What a rollout does next: a pure function of its plan, its state, what was seen, and the time.
+"""What a release does next: a pure function of its plan, its state, what was seen, and the time.
 
 ::
 
-    PENDING -> SMOKE -> STEP (each weight) -> PROMOTING -> BAKING -> SUCCEEDED
-                          └-> PAUSED -> STEP                (a person ran the task again)
+    PENDING -> SMOKE -> SHADOW? -> STEP (each weight) -> PROMOTING -> BAKING -> SUCCEEDED
+                          │          ├-> AWAIT_APPROVAL        └-> KEEPING -> RETIRING ┘
+                          │          └-> PAUSED -> STEP     (a person ran the task again)
+                          └-> CLOSING -> SUCCEEDED          (a shadow rollout ends here)
     any of them -> ROLLING_BACK -> ROLLED_BACK | ROLLBACK_FAILED
+
+A blue-green release has no STEP: from SMOKE, SHADOW or AWAIT_APPROVAL it goes to PROMOTING.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops_provider.steps.rollout.evidence import Counts, Sides
-from airflow_mlops_provider.steps.rollout.state import RolloutState, routed
+from airflow_mlops_provider.steps.rollout.counts import Counts, Sides
+from airflow_mlops_provider.steps.rollout.metrics import SLOW, slow_bound
+from airflow_mlops_provider.steps.rollout.pairs import Pairs, passes
+from airflow_mlops_provider.steps.rollout.plan import BlueGreenPlan, CanaryPlan, PromotingPlan
+from airflow_mlops_provider.steps.rollout.state import RolloutState, State, routed
 
 if TYPE_CHECKING:
-    from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
+    from airflow_mlops_provider.steps.rollout.kinds import Observation
+    from airflow_mlops_provider.steps.rollout.release import ReleasePlan
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
-    """What a tick saw of an endpoint."""
-
-    traffic: Mapping[str, int]
-    deployments: Mapping[str, str]
-    counters: Mapping[str, Mapping[str, Any]] | None = None
-    """Cumulative counters by deployment; None when they could not be read."""
-
-    def sides(self, state: RolloutState) -> Sides | None:
-        """Return the counts of champion and candidate, or None when either is missing."""
-        counters = self.counters or {}
-        if state.champion not in counters or state.candidate not in counters:
-            return None
-        return Sides(
-            champion=Counts.read(counters[state.champion]),
-            candidate=Counts.read(counters[state.candidate]),
-        )
+Findings = list[tuple[str, str]]
 
 
 def decide(
-    plan: CanaryPlan, state: RolloutState, observation: Observation, now: float
+    plan: ReleasePlan, state: RolloutState, observation: Observation, now: float
 ) -> RolloutState:
     """Return the state that follows from what was seen; pure, and total over all states."""
     if state.ended:
         return state
-    if state.state == "PENDING":
-        return _pending(plan, state, observation, now)
-    if state.state == "ROLLING_BACK":
-        return _rolling_back(plan, state, observation, now)
+    if state.state in _UNWATCHED:
+        return _UNWATCHED[state.state](plan, state, observation, now)
     if not state.expects(observation.traffic):
-        return state.entered(
-            "PAUSED",
-            now,
-            weight=state.weight,
-            reason=f"somebody else set the traffic to {dict(observation.traffic)}",
-        )
+        return _paused(state, now, f"somebody else set the traffic to {dict(observation.traffic)}")
     if observation.deployments.get(state.candidate) != state.model_uri:
         return roll_back(state, now, f"deployment {state.candidate!r} is gone or was replaced")
-    return _watched(plan, state, observation, now)
+    state = _knowing_slow(plan, state, observation)
+    sides = _sides(plan, state, observation)
+    unpaired = state.state == "SHADOW" and _pairs(state, observation) is None
+    if sides is None or unpaired:
+        return _blind(plan, state, now)
+    state = replace(state, outage_since=None)
+    return _WATCHED[state.state](plan, state, observation, sides, now)
+
+
+def roll_back(state: RolloutState, now: float, reason: str) -> RolloutState:
+    """Return the state that wants all traffic back on the champion, and no mirroring."""
+    return state.entered("ROLLING_BACK", now, weight=0, reason=reason)
 
 
 def _pending(
-    plan: CanaryPlan, state: RolloutState, observation: Observation, now: float
+    plan: ReleasePlan, state: RolloutState, observation: Observation, now: float
 ) -> RolloutState:
     if observation.deployments.get(state.candidate) == state.model_uri:
         return state.entered("SMOKE", now, weight=0)
@@ -72,10 +66,32 @@ def _pending(
     return state
 
 
-def _rolling_back(
-    plan: CanaryPlan, state: RolloutState, observation: Observation, now: float
+def _closing(
+    plan: ReleasePlan, state: RolloutState, observation: Observation, now: float
 ) -> RolloutState:
-    if routed(observation.traffic) == {state.champion: 100}:
+    if not state.expects(observation.traffic):
+        return _paused(state, now, f"somebody else set the traffic to {dict(observation.traffic)}")
+    if state.candidate in routed(observation.mirror_traffic):
+        return state
+    return state.entered("SUCCEEDED", now, weight=0, reason="it agrees with the champion")
+
+
+def _retiring(
+    plan: ReleasePlan, state: RolloutState, observation: Observation, now: float
+) -> RolloutState:
+    if state.champion not in observation.deployments:
+        return _succeeded(state, now)
+    if now - state.since > plan.rollback_timeout_seconds:
+        return _succeeded(state, now, f", but {state.champion!r} could not be undeployed")
+    return state
+
+
+def _rolling_back(
+    plan: ReleasePlan, state: RolloutState, observation: Observation, now: float
+) -> RolloutState:
+    mirrored = state.mirror_traffic is not None and routed(observation.mirror_traffic)
+    home = not state.moves_traffic or routed(observation.traffic) == {state.champion: 100}
+    if home and not mirrored:
         return replace(state, state="ROLLED_BACK", previous_weight=0, since=now)
     if now - state.since > plan.rollback_timeout_seconds:
         reason = f"{state.reason}; the traffic could not be set back to {state.champion!r}"
@@ -83,38 +99,55 @@ def _rolling_back(
     return state
 
 
-def _watched(
-    plan: CanaryPlan, state: RolloutState, observation: Observation, now: float
+def _smoke(
+    plan: ReleasePlan, state: RolloutState, observation: Observation, sides: Sides, now: float
 ) -> RolloutState:
-    sides = observation.sides(state)
-    if sides is None:
-        since = now if state.outage_since is None else state.outage_since
-        if now - since >= plan.outage_seconds:
-            return roll_back(state, now, f"no counters for {now - since:.0f} s")
-        return replace(state, outage_since=since)
-    state = replace(state, outage_since=None, evidence=state.evidence.updated(plan, sides))
-    against = state.evidence.against(plan)
+    evidence = state.evidence.updated(plan, sides)
+    if plan.shadow is None:
+        return _advanced(plan, replace(state, evidence=evidence), now)
+    begun = replace(state, evidence=evidence.mirrored(_pairs(state, observation) or Pairs()))
+    return replace(begun.entered("SHADOW", now, weight=0), mirror_percent=plan.shadow.percent)
+
+
+def _shadow(
+    plan: ReleasePlan, state: RolloutState, observation: Observation, sides: Sides, now: float
+) -> RolloutState:
+    rules, pairs = plan.shadow, _pairs(state, observation)
+    assert rules is not None
+    assert pairs is not None
+    evidence = state.evidence.watched(sides).mirrored(pairs)
+    state, against = _judged(
+        plan, replace(state, evidence=evidence), evidence.shadow_findings(plan, rules)
+    )
     if against:
         return roll_back(state, now, against)
-    if state.state == "SMOKE":
-        return state.entered("STEP", now, weight=plan.steps[0])
-    if state.state == "STEP":
-        return _step(plan, state, now)
-    if state.state == "PROMOTING":
-        promoted = routed(observation.traffic) == state.traffic
-        return state.entered("BAKING", now, weight=state.weight) if promoted else state
-    if now - state.since >= plan.bake_seconds:
-        return state.entered("SUCCEEDED", now, weight=state.weight, reason="all steps passed")
-    return state
+    elapsed = now - state.since
+    if elapsed >= rules.min_seconds and passes(evidence.pairs, plan, rules):
+        if plan.weights:
+            return _advanced(plan, state, now)
+        return state.entered("CLOSING", now, weight=0)
+    if elapsed < rules.max_seconds:
+        return state
+    found = evidence.pairs
+    reason = (
+        f"inconclusive after {elapsed:.0f} s of mirrored traffic: {found.pairs} of at least "
+        f"{rules.min_pairs} pairs, {found.disagreements} of them disagree"
+    )
+    return roll_back(state, now, reason)
 
 
-def _step(plan: CanaryPlan, state: RolloutState, now: float) -> RolloutState:
+def _step(
+    plan: ReleasePlan, state: RolloutState, observation: Observation, sides: Sides, now: float
+) -> RolloutState:
+    assert isinstance(plan, CanaryPlan)
+    state, against = _compared(plan, state, sides)
+    if against:
+        return roll_back(state, now, against)
     elapsed, seen = now - state.since, state.evidence.step
     enough = min(seen.champion.requests, seen.candidate.requests) >= plan.min_requests
     leaning = state.evidence.leaning(plan)
     if enough and not leaning and elapsed >= plan.step_min_seconds:
-        weight = plan.next_weight(state.weight)
-        return state.entered("PROMOTING" if weight == 100 else "STEP", now, weight=weight)
+        return _advanced(plan, state, now)
     if elapsed < plan.step_max_seconds:
         return state
     missing = (
@@ -122,12 +155,178 @@ def _step(plan: CanaryPlan, state: RolloutState, now: float) -> RolloutState:
         if enough
         else f"each side has to answer {plan.min_requests} requests"
     )
-    reason = f"inconclusive after {elapsed:.0f} s at {state.weight} %: {missing}"
-    if plan.on_inconclusive == "rollback":
-        return roll_back(state, now, reason)
+    return _inconclusive(plan, state, now, f"after {elapsed:.0f} s at {state.weight} %: {missing}")
+
+
+def _awaiting(
+    plan: ReleasePlan, state: RolloutState, observation: Observation, sides: Sides, now: float
+) -> RolloutState:
+    assert isinstance(plan, PromotingPlan)
+    state, against = _compared(plan, state, sides)
+    if against:
+        return roll_back(state, now, against)
+    if state.approved_by:
+        return _advanced(plan, state, now)
+    if now - state.since >= plan.approval_seconds:
+        return _paused(state, now, f"nobody approved within {plan.approval_seconds:g} s")
+    return state
+
+
+def _promoting(
+    plan: ReleasePlan, state: RolloutState, observation: Observation, sides: Sides, now: float
+) -> RolloutState:
+    state, against = _compared(plan, state, sides)
+    if against:
+        return roll_back(state, now, against)
+    promoted = routed(observation.traffic) == state.traffic
+    return state.entered("BAKING", now, weight=state.weight) if promoted else state
+
+
+def _baking(
+    plan: ReleasePlan, state: RolloutState, observation: Observation, sides: Sides, now: float
+) -> RolloutState:
+    assert isinstance(plan, PromotingPlan)
+    evidence = state.evidence.watched(sides)
+    found = evidence.bake_findings(plan) if isinstance(plan, BlueGreenPlan) else []
+    state, against = _judged(plan, replace(state, evidence=evidence), found)
+    if against:
+        return roll_back(state, now, against)
+    elapsed = now - state.since
+    if elapsed < plan.bake_seconds:
+        return state
+    answered = evidence.step.candidate.requests
+    if isinstance(plan, BlueGreenPlan) and answered < plan.min_requests:
+        if elapsed < plan.bake_max_seconds:
+            return state
+        missing = f"the candidate has to answer {plan.min_requests} requests, not {answered}"
+        return _inconclusive(plan, state, now, f"after {elapsed:.0f} s at 100 %: {missing}")
+    if plan.keep_seconds is None:
+        return _succeeded(state, now)
+    return state.entered("KEEPING", now, weight=100)
+
+
+def _keeping(
+    plan: ReleasePlan, state: RolloutState, observation: Observation, sides: Sides, now: float
+) -> RolloutState:
+    assert isinstance(plan, PromotingPlan)
+    state, against = _judged(
+        plan, replace(state, evidence=state.evidence.watched(sides)), findings=[]
+    )
+    if against:
+        return roll_back(state, now, against)
+    kept = now - state.since >= (plan.keep_seconds or 0)
+    return state.entered("RETIRING", now, weight=100) if kept else state
+
+
+def _advanced(plan: ReleasePlan, state: RolloutState, now: float) -> RolloutState:
+    """Go on to the next weight, or to waiting for somebody who approves it."""
+    assert isinstance(plan, PromotingPlan)
+    weight, evidence = plan.next_weight(state.weight), state.evidence
+    if weight == 100 and evidence.seen:
+        evidence = replace(evidence, baseline=evidence.seen.champion)
+    if state.state == "SHADOW":  # live requests are counted apart from mirrored ones
+        evidence = evidence.after_gap()
+    state = replace(state, evidence=evidence)
+    if plan.needs_approval(state.weight, weight) and not state.approved_by:
+        return state.entered("AWAIT_APPROVAL", now, weight=state.weight)
+    following: State = "PROMOTING" if weight == 100 else "STEP"
+    return state.entered(following, now, weight=weight)
+
+
+def _succeeded(state: RolloutState, now: float, but: str = "") -> RolloutState:
+    return state.entered("SUCCEEDED", now, weight=100, reason=f"all steps passed{but}")
+
+
+def _paused(state: RolloutState, now: float, reason: str) -> RolloutState:
     return state.entered("PAUSED", now, weight=state.weight, reason=reason)
 
 
-def roll_back(state: RolloutState, now: float, reason: str) -> RolloutState:
-    """Return the state that wants all traffic back on the champion."""
-    return state.entered("ROLLING_BACK", now, weight=0, reason=reason)
+def _inconclusive(
+    plan: PromotingPlan, state: RolloutState, now: float, missing: str
+) -> RolloutState:
+    reason = f"inconclusive {missing}"
+    if plan.on_inconclusive == "rollback":
+        return roll_back(state, now, reason)
+    return _paused(state, now, reason)
+
+
+def _blind(plan: ReleasePlan, state: RolloutState, now: float) -> RolloutState:
+    """Hold while counters are missing, for as long as the plan allows."""
+    since = now if state.outage_since is None else state.outage_since
+    if now - since < plan.outage_seconds:
+        return replace(state, outage_since=since)
+    reason = f"no counters for {now - since:.0f} s"
+    if plan.on_metric_outage == "pause" and state.state != "SHADOW":
+        return _paused(state, now, reason)
+    return roll_back(state, now, reason)
+
+
+def _compared(
+    plan: ReleasePlan, state: RolloutState, sides: Sides
+) -> tuple[RolloutState, str | None]:
+    evidence = state.evidence.updated(plan, sides)
+    return _judged(plan, replace(state, evidence=evidence), evidence.findings(plan))
+
+
+def _judged(
+    plan: ReleasePlan, state: RolloutState, findings: Findings
+) -> tuple[RolloutState, str | None]:
+    """Return why the candidate must go, if it must, and note what only would have said so."""
+    dry = {test: reason for test, reason in findings if test in plan.dry_run_metrics}
+    acting = [reason for test, reason in findings if test not in plan.dry_run_metrics]
+    state = replace(state, dry_run={**state.dry_run, **dry})
+    return state, state.evidence.broken_guardrail(plan) or next(iter(acting), None)
+
+
+def _knowing_slow(plan: ReleasePlan, state: RolloutState, observation: Observation) -> RolloutState:
+    """Fix what counts as slow, once the champion has answered enough to know."""
+    asked = any(spec.name == SLOW for spec in plan.own_metrics)
+    counters = (observation.counters or {}).get(state.champion)
+    if not asked or state.evidence.slow_above or counters is None:
+        return state
+    try:
+        bound = slow_bound(counters)
+    except (KeyError, TypeError):
+        return state
+    return replace(state, evidence=replace(state.evidence, slow_above=bound))
+
+
+def _sides(plan: ReleasePlan, state: RolloutState, observation: Observation) -> Sides | None:
+    """Return the counts of champion and candidate; None when any is missing or no number."""
+    counters, slow = observation.counters or {}, state.evidence.slow_above
+    mirrored = state.state == "SHADOW" or (state.state == "SMOKE" and plan.shadow is not None)
+    try:
+        champion = Counts.read(counters[state.champion], plan.own_metrics, slow)
+        candidate = counters[state.candidate]
+        if mirrored:
+            return Sides(champion=champion, candidate=Counts.read_shadow(candidate))
+        return Sides(champion=champion, candidate=Counts.read(candidate, plan.own_metrics, slow))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _pairs(state: RolloutState, observation: Observation) -> Pairs | None:
+    if observation.pairs is None:
+        return None
+    try:
+        counted: Any = observation.pairs.get(state.candidate)
+        return Pairs.read(counted) if counted else Pairs()
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+_UNWATCHED: dict[str, Callable[..., RolloutState]] = {
+    "PENDING": _pending,
+    "CLOSING": _closing,
+    "RETIRING": _retiring,
+    "ROLLING_BACK": _rolling_back,
+}
+_WATCHED: dict[str, Callable[..., RolloutState]] = {
+    "SMOKE": _smoke,
+    "SHADOW": _shadow,
+    "STEP": _step,
+    "AWAIT_APPROVAL": _awaiting,
+    "PROMOTING": _promoting,
+    "BAKING": _baking,
+    "KEEPING": _keeping,
+}

@@ -1,114 +1,146 @@
-"""What a canary is allowed to do: the knobs, their defaults and their limits."""
+"""The three ways to release a model version: canary, shadow, blue-green."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from math import inf
-from typing import Any, Literal
+from typing import Literal
 
-from airflow_mlops_provider.exceptions import ParameterError
-from airflow_mlops_provider.records import Record
+from airflow_mlops_provider.steps.rollout.metrics import MetricSpec  # noqa: TC001 - a field type
+from airflow_mlops_provider.steps.rollout.release import ReleasePlan, ShadowRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CanaryPlan(Record):
-    """Which deployment is rolled out, and on what evidence it may go on.
+class PromotingPlan(ReleasePlan):
+    """The knobs of releases that end with all traffic on the candidate."""
 
-    All durations are in seconds. Build one with :meth:`of`, which checks every knob.
-    """
+    min_requests: int = 200
+    """Requests that each side has to answer in each step, and the candidate while it bakes."""
+    metrics: tuple[MetricSpec, ...] = ()
+    on_inconclusive: Literal["pause", "rollback"] = "pause"
+    approval: Literal["none", "between_steps", "before_promotion"] = "none"
+    """Where the traffic holds until somebody approves."""
+    approval_seconds: float = 86_400
+    """How long to wait for an approval; without one the rollout is paused."""
+    bake_seconds: float = 600
+    """How long the candidate is watched at 100 %."""
+    keep_seconds: float | None = None
+    """How long the old version stays ready after that, still watched, before it is undeployed;
+    None leaves it deployed and ends at once."""
+    shadow_percent: int = 0
+    """Percent of requests that are mirrored to the candidate before it gets any; 0 leaves the
+    phase out."""
+    shadow_min_pairs: int = 200
+    shadow_min_seconds: float = 300
+    shadow_max_seconds: float = 3600
 
-    candidate: str
-    """Name of the candidate's deployment."""
-    model_uri: str
+    @property
+    def own_metrics(self) -> tuple[MetricSpec, ...]:
+        """The metrics that were asked for beside errors and latency."""
+        return self.metrics
+
+    @property
+    def shadow(self) -> ShadowRules | None:
+        """How the phase of mirrored traffic is judged; None when there is none."""
+        if self.shadow_percent == 0:
+            return None
+        return ShadowRules(
+            percent=self.shadow_percent,
+            min_pairs=self.shadow_min_pairs,
+            min_seconds=self.shadow_min_seconds,
+            max_seconds=self.shadow_max_seconds,
+            tolerance=self.tolerance,
+            max_disagreement=self.max_disagreement,
+            max_shift=self.max_shift,
+        )
+
+    def needs_approval(self, weight: int, following: int) -> bool:
+        """Tell whether somebody has to approve going from ``weight`` percent to ``following``."""
+        between = self.approval == "between_steps" and weight > 0
+        return between or (self.approval != "none" and following == 100)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryPlan(PromotingPlan):
+    """More and more of the traffic, for as long as the evidence allows."""
+
+    kind: Literal["canary"] = "canary"
     steps: tuple[int, ...] = (5, 25, 50, 100)
     """The candidate's percent of traffic, ascending, from below 100 to 100."""
     step_min_seconds: float = 300
     step_max_seconds: float = 3600
     """When a step is still undecided after this long, it is inconclusive."""
-    min_requests: int = 200
-    """Requests that each side has to answer in each step."""
-    interval_seconds: float = 15
-    alpha: float = 0.05
-    """Chance of ever accusing a sound candidate, shared evenly by error rate and latency."""
-    margin: float = 0.2
-    """How much higher, relatively, the candidate's error rate may be."""
-    latency_margin: float = 0.2
-    """How much higher, relatively, the candidate's typical (geometric mean) latency may be."""
-    latency_slack_ms: float = 10
-    """A candidate that is slower by less is never blamed: a process with a small share of the
-    traffic has colder caches and connections, whatever its model."""
-    max_error_rate: float = 0.2
-    """Guardrail on the candidate's error rate in a step, from 50 requests on."""
-    max_consecutive_errors: int = 10
-    """Guardrail on errors in looks in which the candidate answered nothing else."""
-    max_schema_violations: int = 0
-    """Guardrail on answers of the candidate in a step that do not fit its output signature."""
-    outage_seconds: float = 600
-    """How long counters may be missing before the rollout is rolled back."""
-    on_inconclusive: Literal["pause", "rollback"] = "pause"
-    bake_seconds: float = 600
-    ready_timeout_seconds: float = 180
-    rollback_timeout_seconds: float = 300
-    lease_seconds: float = 120
-    """The host rolls back by itself when nobody drove the rollout for this long."""
+    shield: bool = False
+    """Ask the old version again what the candidate failed: users see no failure of it, and its
+    failures still count."""
 
-    @classmethod
-    def of(cls, **knobs: Any) -> CanaryPlan:
-        """Build a plan from values that may still be strings of a template.
+    @property
+    def weights(self) -> tuple[int, ...]:
+        """The candidate's percent of traffic, step by step; the last is the promotion."""
+        return self.steps
 
-        Raises:
-            ParameterError: a knob lies outside its limits; the message names it.
-            RecordError: a knob is not even of its type.
-        """
-        steps = knobs.get("steps")
-        if isinstance(steps, str):
-            knobs["steps"] = steps.strip("[]() ").split(",")
-        plan = cls.from_xcom(knobs)
-        plan._check()
-        return plan
+    @property
+    def shields(self) -> bool:
+        """Whether failures of the candidate are hidden from users."""
+        return self.shield
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise ParameterError for a knob outside its limits."""
         ascending = all(a < b for a, b in pairwise((0, *self.steps)))
         if not ascending or len(self.steps) < 2 or self.steps[-1] != 100:
-            raise _wrong("steps", "ascending percents from below 100 to 100", self.steps)
-        for names, (low, high), constraint in _LIMITS:
-            for name in names:
-                if not low <= getattr(self, name) <= high:
-                    raise _wrong(name, constraint, getattr(self, name))
+            raise self.wrong("steps", "ascending percents from below 100 to 100", self.steps)
         if self.step_max_seconds <= self.step_min_seconds:
             constraint = f"more than step_min_seconds ({self.step_min_seconds:g})"
-            raise _wrong("step_max_seconds", constraint, self.step_max_seconds)
-        if self.interval_seconds > self.lease_seconds / 3:
-            constraint = f"at most a third of lease_seconds ({self.lease_seconds:g})"
-            raise _wrong("interval_seconds", constraint, self.interval_seconds)
-
-    def next_weight(self, weight: int) -> int:
-        """Return the first step above ``weight`` percent."""
-        return next(step for step in self.steps if step > weight)
+            raise self.wrong("step_max_seconds", constraint, self.step_max_seconds)
+        PromotingPlan.check(self)
 
 
-_LIMITS: tuple[tuple[tuple[str, ...], tuple[float, float], str], ...] = (
-    (("alpha",), (1e-9, 0.5), "between 1e-9 and 0.5"),
-    (("max_error_rate",), (0, 1), "between 0 and 1"),
-    (("margin", "latency_margin"), (0, 10), "between 0 and 10"),
-    (("interval_seconds",), (0.05, 3600), "between 0.05 and 3600"),
-    (("lease_seconds",), (0.1, inf), "0.1 or more"),
-    (("min_requests", "max_consecutive_errors", "ready_timeout_seconds"), (1, inf), "1 or more"),
-    (
-        (
-            "step_min_seconds",
-            "latency_slack_ms",
-            "max_schema_violations",
-            "outage_seconds",
-            "bake_seconds",
-            "rollback_timeout_seconds",
-        ),
-        (0, inf),
-        "0 or more",
-    ),
-)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlueGreenPlan(PromotingPlan):
+    """All the traffic in one step, and back in one step for as long as it is watched."""
+
+    kind: Literal["blue_green"] = "blue_green"
+    bake_max_seconds: float = 3600
+    """When the candidate has not answered ``min_requests`` after this long at 100 %, the bake is
+    inconclusive."""
+    bake_margin: float = 1.0
+    """How much higher, relatively, error rate and latency may be than the old version's were
+    before: the two are not seen at the same time, so the day's course is in the comparison."""
+
+    @property
+    def weights(self) -> tuple[int, ...]:
+        """The candidate's percent of traffic, step by step; the last is the promotion."""
+        return (100,)
+
+    def check(self) -> None:
+        """Raise ParameterError for a knob outside its limits."""
+        if self.bake_max_seconds <= self.bake_seconds:
+            constraint = f"more than bake_seconds ({self.bake_seconds:g})"
+            raise self.wrong("bake_max_seconds", constraint, self.bake_max_seconds)
+        PromotingPlan.check(self)
 
 
-def _wrong(name: str, constraint: str, value: object) -> ParameterError:
-    return ParameterError.of(name, "CanaryRolloutOperator", constraint, value)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowPlan(ReleasePlan):
+    """Mirrored traffic only: users never see an answer of the candidate."""
+
+    kind: Literal["shadow"] = "shadow"
+    mirror_percent: int = 100
+    min_pairs: int = 500
+    """Requests that both sides have to answer."""
+    min_seconds: float = 300
+    max_seconds: float = 3600
+    """When it is still undecided after this long, it is inconclusive."""
+
+    @property
+    def shadow(self) -> ShadowRules:
+        """How mirrored traffic is judged."""
+        return ShadowRules(
+            percent=self.mirror_percent,
+            min_pairs=self.min_pairs,
+            min_seconds=self.min_seconds,
+            max_seconds=self.max_seconds,
+            tolerance=self.tolerance,
+            max_disagreement=self.max_disagreement,
+            max_shift=self.max_shift,
+        )

@@ -1,14 +1,15 @@
-"""Two comparisons of a candidate with a champion that stay valid however often one looks.
+"""Comparisons of a candidate with a champion that stay valid however often one looks.
 
-A test that is repeated at each look ends in a false alarm sooner or later. These two do not:
+A test that is repeated at each look ends in a false alarm sooner or later. These do not:
 the chance that they *ever* accuse a candidate that is within its margin is at most ``alpha``.
-Both carry their state as JSON numbers from look to look, and neither cares how the common level
+They carry their state as JSON numbers from look to look, and do not care how the common level
 moves over the day or when the traffic weights change.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -16,6 +17,8 @@ GRID_SIZE = 24
 LARGEST_RATIO = 20.0
 MIN_SAMPLE = 30
 """Observations on each side before the asymptotic sequence says anything."""
+_LARGEST_LOG = 25.0
+_BISECTIONS = 40
 _TUNED_AT = 1000.0
 """Precision ``1 / variance`` of the difference at which the confidence sequence is tightest."""
 
@@ -35,16 +38,17 @@ class RateTest:
     ``w`` of requests, under a rate ratio ``r`` the candidate is where it happened with
     probability ``w r / (w r + 1 - w)``. The e-value is the likelihood ratio of a mixture over
     :func:`ratio_grid` against ``1 + margin``, multiplied over the looks, each with its own
-    share. A ratio weighs ``1 / r`` in the mixture, because small ones are the likelier to come
-    and the harder to see. (Lindon and Malek 2022, "Anytime-valid inference for multinomial count
-    data"; Ramdas et al. 2023, "Game-theoretic statistics and safe anytime-valid inference".)
+    share. A ratio weighs ``1 / sqrt(r)`` in the mixture, because small ones are the likelier to
+    come and the harder to see. (Lindon and Malek 2022, "Anytime-valid inference for multinomial
+    count data"; Ramdas et al. 2023, "Game-theoretic statistics and safe anytime-valid
+    inference".)
     """
 
     margin: float
     log_likelihood: tuple[float, ...] = (0.0,) * GRID_SIZE
     """Log likelihood ratio of each ratio of the grid."""
 
-    def updated(self, *, candidate_events: int, champion_events: int, share: float) -> RateTest:
+    def updated(self, *, candidate_events: float, champion_events: float, share: float) -> RateTest:
         """Add one look, in which the candidate took ``share`` (0 to 1) of the requests."""
         if not 0 < share < 1 or candidate_events + champion_events == 0:
             return self
@@ -57,11 +61,24 @@ class RateTest:
         pairs = zip(self.log_likelihood, steps, strict=True)
         return replace(self, log_likelihood=tuple(old + step for old, step in pairs))
 
+    def rejects(self, alpha: float) -> bool:
+        """Tell whether the candidate is proven to be beyond the margin."""
+        return self.log_e_value > -math.log(alpha)
+
+    def leans(self, alpha: float) -> bool:
+        """Tell whether the evidence is half the way (in logarithm) to a rejection."""
+        return self.log_e_value > -math.log(alpha) / 2
+
+    @property
+    def e_value(self) -> float:
+        """The e-value to four digits, up to about 7e10: beyond it nobody needs the digits."""
+        return float(f"{math.exp(min(self.log_e_value, _LARGEST_LOG)):.4g}")
+
     @property
     def log_e_value(self) -> float:
         """Natural logarithm of the e-value; reject when it exceeds ``log(1 / alpha)``."""
         peak = max(self.log_likelihood)
-        weights = [1 / ratio for ratio in ratio_grid(self.margin)]
+        weights = [ratio**-0.5 for ratio in ratio_grid(self.margin)]
         pairs = zip(weights, self.log_likelihood, strict=True)
         mixed = sum(weight * math.exp(value - peak) for weight, value in pairs)
         return peak + math.log(mixed / sum(weights))
@@ -127,10 +144,61 @@ class MeanTest:
 
     def lower_bound(self, alpha: float) -> float | None:
         """Return what the difference exceeds at all times at once, save with chance ``alpha``."""
+        return self.bounds(alpha)[0]
+
+    def bounds(self, alpha: float) -> tuple[float, float] | tuple[None, None]:
+        """Return both bounds, each of which holds at all times save with chance ``alpha``."""
         if self.difference is None:
-            return None
-        variance = self.weighted_variance / self.weight**2
-        return self.difference - _half_width(variance, alpha)
+            return None, None
+        half = _half_width(self.weighted_variance / self.weight**2, alpha)
+        return self.difference - half, self.difference + half
+
+
+def paired_bounds(sample: Sample, alpha: float) -> tuple[float, float] | tuple[None, None]:
+    """Return bounds of a mean of paired differences, each as :meth:`MeanTest.bounds` gives it."""
+    if sample.n < MIN_SAMPLE:
+        return None, None
+    half = _half_width(sample.variance_of_mean, alpha)
+    return sample.mean - half, sample.mean + half
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareTest:
+    """A confidence sequence for the probability of an event, from counts alone.
+
+    A probability ``p`` is left out when the mixture of all probabilities, each weighed alike,
+    explains ``events`` of ``n`` more than ``1 / alpha`` times better than ``p`` does. (Robbins
+    1970, "Statistical methods related to the law of the iterated logarithm"; Howard, Ramdas,
+    McAuliffe and Sekhon 2021, "Time-uniform, nonparametric, nonasymptotic confidence sequences".)
+    """
+
+    n: int
+    events: int
+
+    def bounds(self, alpha: float) -> tuple[float, float]:
+        """Return bounds that hold at all times at once, save with chance ``alpha``."""
+        share = self.events / self.n if self.n else 0.5
+        low = _crossing(0.0, share, lambda p: self._log_e_value(p) > -math.log(alpha))
+        high = _crossing(1.0, share, lambda p: self._log_e_value(p) > -math.log(alpha))
+        return low, high
+
+    def _log_e_value(self, p: float) -> float:
+        hits, misses = self.events, self.n - self.events
+        if (hits and p <= 0) or (misses and p >= 1):
+            return math.inf
+        mixed = math.lgamma(hits + 1) + math.lgamma(misses + 1) - math.lgamma(self.n + 2)
+        fixed = (hits * math.log(p) if hits else 0) + (misses * math.log1p(-p) if misses else 0)
+        return mixed - fixed
+
+
+def _crossing(outside: float, inside: float, refused: Callable[[float], bool]) -> float:
+    """Return by bisection where ``refused`` ends between a refused point and one that is not."""
+    if not refused(outside):
+        return outside
+    for _ in range(_BISECTIONS):
+        middle = (outside + inside) / 2
+        outside, inside = (middle, inside) if refused(middle) else (outside, middle)
+    return outside
 
 
 def _half_width(variance: float, alpha: float) -> float:

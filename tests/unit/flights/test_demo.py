@@ -86,6 +86,20 @@ def test_a_dag_that_an_asset_starts_is_unpaused_before_the_asset_can_be_updated(
     assert ("trigger", "b", {}) not in client.calls
 
 
+def test_a_run_that_an_asset_started_is_taken_once():
+    client = FakeClient(a="success")
+    outcomes = run_phases(client, [Phase("A", "a", by_asset=True)])
+    assert [each.run_id for each in outcomes] == ["asset__run"]
+    client.runs = lambda dag_id: {"asset__run": "success", "asset__second": "queued"}
+    phase = Phase("A", "a", by_asset=True)
+    assert demo.start_run(client, phase, {"asset__run"}) == "asset__second"
+
+
+@pytest.mark.parametrize(("state", "ok"), [("failed", True), ("success", False)])
+def test_a_phase_may_have_to_fail(state, ok):
+    assert Outcome(Phase("A", "a", ends="failed"), state).ok is ok
+
+
 @pytest.mark.parametrize(
     ("phase", "told"),
     [(Phase("A", "a"), "it hangs"), (Phase("A", "a", traffic=True), "nothing to ask")],

@@ -6,7 +6,7 @@ import pytest
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from airflow_mlops_provider.exceptions import ServingUnavailableError
+from airflow_mlops_provider.exceptions import ParameterError, ServingUnavailableError
 from airflow_mlops_provider.hooks import serving
 from airflow_mlops_provider.hooks.serving import ServingHook
 
@@ -64,3 +64,47 @@ def test_test_connection_reports_instead_of_raising(monkeypatch):
     ok, message = ServingHook("c").test_connection()
     assert not ok
     assert "airflow-mlops serve" in message
+
+
+def kubernetes(monkeypatch, **extra):
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+    }
+    words = json.dumps({"kube_config": json.dumps(config), **extra})
+    connection = json.dumps({"conn_type": "kubernetes", "extra": words})
+    monkeypatch.setenv("AIRFLOW_CONN_CLUSTER", connection)
+    return ServingHook("cluster")
+
+
+@pytest.mark.parametrize("mode", ["Standard", "Knative"])
+def test_a_kubernetes_connection_becomes_kserve(monkeypatch, mode):
+    extra = {"mlops_target": "kserve", "mode": mode, "namespace": "models"}
+    client = kubernetes(
+        monkeypatch, prometheus_url="http://127.0.0.1:2", predictor={"minReplicas": 2}, **extra
+    ).get_conn()
+    assert client.admin_url == "https://127.0.0.1:1"
+    assert (client._mode.name, client._cluster.namespace) == (mode, "models")
+    assert client._template == {"minReplicas": 2}
+    if mode == "Knative":
+        assert client.capabilities() == {"traffic", "observe"}
+
+
+@pytest.mark.parametrize(
+    ("extra", "name"),
+    [({}, "mlops_target"), ({"mlops_target": "kserve", "mode": "Serverless"}, "mode")],
+)
+def test_a_kubernetes_connection_that_says_too_little_is_refused(monkeypatch, extra, name):
+    with pytest.raises(ParameterError, match=f"The {name} parameter of the Connection 'cluster'"):
+        kubernetes(monkeypatch, **extra).get_conn()
+
+
+def test_a_target_uri_becomes_a_plain_target(monkeypatch):
+    extra = json.dumps({"target_uri": "nowhere:/x"})
+    use(monkeypatch, Connection(conn_id="c", conn_type="mlops_serving", extra=extra))
+    with pytest.raises(ParameterError, match="nowhere"):
+        ServingHook("c").get_conn()

@@ -6,11 +6,11 @@ from unittest.mock import MagicMock, patch
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_mlops_provider.declared import Declared
 from airflow_mlops_provider.exceptions import MlflowUnavailableError, StepFailedError
 from airflow_mlops_provider.operators import artifact
 from airflow_mlops_provider.operators.artifact import CheckModelArtifactOperator
 from airflow_mlops_provider.records import ArtifactCheck
-from airflow_mlops_provider.steps.artifact import Declared
 
 STEPS = "airflow_mlops_provider.steps"
 CHECK = ArtifactCheck(

@@ -34,10 +34,16 @@ def run(monkeypatch):
 
 def test_deploy_casts_what_templates_gave(target, run):
     operator = DeployModelOperator(
-        task_id="t", model_version=version("2").to_xcom(), endpoint="e", traffic="100", keep="1"
+        task_id="t",
+        model_version=version("2").to_xcom(),
+        endpoint="e",
+        traffic="100",
+        keep="1",
+        options={"workers": 2},
     )
     assert operator.execute({"ti": MagicMock()})["traffic"] == {"v2": 100}
     assert sorted(target.deployments) == ["v2"]
+    assert target.options["v2"] == {"workers": 2}
     run.log_record.assert_called_once()
 
 

@@ -15,7 +15,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from airflow_mlops_provider import exceptions
+from airflow_mlops_provider import environments, exceptions
 from airflow_mlops_provider.exceptions import DataError, ParameterError, StepFailedError
 from airflow_mlops_provider.operators import isolated, runtimes
 from airflow_mlops_provider.operators.isolated import IsolatedMlopsOperator
@@ -118,7 +118,7 @@ def steps(tmp_path, monkeypatch):
     (copy / "steps" / "track.py").write_text(TRACK)
     (copy / "steps" / "odd.py").write_text(STEP)
     monkeypatch.setattr(
-        runtimes, "airflow_mlops_provider", SimpleNamespace(__file__=str(copy / "__init__.py"))
+        environments, "airflow_mlops_provider", SimpleNamespace(__file__=str(copy / "__init__.py"))
     )
 
 
@@ -243,12 +243,13 @@ def test_stopping_ends_the_process_and_its_children(python, steps, tmp_path):
 
 def test_a_killed_task_leaves_no_process_behind(python, tmp_path, steps):
     file = tmp_path / "pids"
-    copy = runtimes.airflow_mlops_provider.__file__
+    copy = environments.airflow_mlops_provider.__file__
     code = f"""
         from types import SimpleNamespace
+        from airflow_mlops_provider import environments
         from airflow_mlops_provider.operators import runtimes
         from airflow_mlops_provider.steps import remote
-        runtimes.airflow_mlops_provider = SimpleNamespace(__file__={copy!r})
+        environments.airflow_mlops_provider = SimpleNamespace(__file__={copy!r})
         request = remote.request_of("odd.family", [{str(file)!r}], {{}}, tracking_uri="x", run=None)
         runtimes.LocalProcess({python!r}, {{}}, print).run(request)
     """

@@ -7,7 +7,11 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_mlops_provider.operators import predict
 from airflow_mlops_provider.operators.predict import BatchPredictOperator
-from airflow_mlops_provider.records import ModelVersionRef, PredictionBatchRef
+from airflow_mlops_provider.records import (
+    ModelVersionRef,
+    PredictionBatchRef,
+    PredictionPartsRef,
+)
 
 BATCH = PredictionBatchRef(uri="/w/p", n_rows=3, file_hash="f", model_versions=["models:/m/1"])
 VERSION = ModelVersionRef(
@@ -35,6 +39,7 @@ def test_a_model_is_named_by_uri_or_by_version(context, run, dataset, model):
         "models:/m/1", dataset, workspace="/w", batch_rows=10, keep_columns=["id"]
     )
     run.log_record.assert_called_once_with(BATCH)
+    run.log_dataset.assert_called_once_with(dataset, "prediction")
 
 
 @pytest.mark.parametrize("model", [{}, {"model_uri": "u", "model_version": VERSION.to_xcom()}])
@@ -68,3 +73,47 @@ def test_a_repository_lets_it_ask_what_the_model_learned_from(
     uri = model.get("model_uri", VERSION.model_uri)
     pinned.assert_called_once_with(store, run.client, uri)
     assert step.call_args.args == ("models:/m/1", dataset)
+
+
+PARTS = PredictionPartsRef(
+    uri="/w/p",
+    manifest_uri="/w/p/m.json",
+    n_rows=3,
+    n_parts=1,
+    n_reused=0,
+    file_hash="f",
+    columns=["score"],
+    dataset_hash="f",
+    model_versions=["models:/m/1"],
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "partitioning"),
+    [
+        (
+            {"partition_by": ["origin"]},
+            {"columns": ["origin"], "time_column": None, "period": None},
+        ),
+        (
+            {"time_column": "time", "period": "day", "part": "1", "of": "2", "workers": "2"},
+            {"columns": [], "time_column": "time", "period": "day"},
+        ),
+    ],
+)
+def test_partitions_are_predicted_one_by_one(context, run, dataset, given, partitioning):
+    operator = BatchPredictOperator(
+        task_id="t",
+        dataset=dataset.to_xcom(),
+        model_uri="runs:/1/model",
+        workspace="/w",
+        **given,
+    )
+    with patch(
+        "airflow_mlops_provider.steps.predict_parts.predict_parts", return_value=PARTS
+    ) as step:
+        assert operator.execute(context) == PARTS.to_xcom()
+    assert step.call_args.args == ("runs:/1/model", dataset)
+    assert step.call_args.kwargs["partitioning"] == partitioning
+    assert step.call_args.kwargs["of"] == int(given.get("of", 1))
+    assert step.call_args.kwargs["feature_service"] is None

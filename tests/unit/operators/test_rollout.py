@@ -8,11 +8,18 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_mlops_provider.exceptions import PermanentError, ServingUnavailableError
-from airflow_mlops_provider.operators import rollout
 from airflow_mlops_provider.operators.base import failing_for_good
-from airflow_mlops_provider.operators.rollout import CanaryRolloutOperator, explain
+from airflow_mlops_provider.operators.rollout import approve
+from airflow_mlops_provider.operators.rollout import base as rollout
+from airflow_mlops_provider.operators.rollout.approve import ApproveRolloutOperator
+from airflow_mlops_provider.operators.rollout.base import explain
+from airflow_mlops_provider.operators.rollout.blue_green import BlueGreenRolloutOperator
+from airflow_mlops_provider.operators.rollout.canary import CanaryRolloutOperator
+from airflow_mlops_provider.operators.rollout.shadow import ShadowRolloutOperator
 from airflow_mlops_provider.records import RolloutVerdict
-from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
+from airflow_mlops_provider.steps.rollout.drive import tick
+from airflow_mlops_provider.steps.rollout.kinds import read_plan
+from airflow_mlops_provider.steps.rollout.plan import BlueGreenPlan, CanaryPlan, ShadowPlan
 from airflow_mlops_provider.triggers.rollout import RolloutTrigger
 from tests.serving_fake import version, with_champion
 
@@ -144,15 +151,87 @@ def test_the_message_bounds_its_evidence():
     assert len(message) < 1000
 
 
-def test_every_argument_is_a_template():
-    arguments = set(inspect.signature(CanaryRolloutOperator.__init__).parameters)
-    arguments -= {"self", "kwargs", "deferrable"}
-    assert arguments <= set(CanaryRolloutOperator.template_fields)
-    assert set(CanaryPlan.__dataclass_fields__) - {"candidate", "model_uri"} <= arguments
+def test_the_message_of_a_shadow_tells_its_pairs():
+    step = {"state": "SHADOW", "weight": 0, "seconds": 9.0, "pairs": 70, "disagreements": 60}
+    message = explain(verdict("ROLLED_BACK", steps=[{**step, "shadow_failed": 4}]))
+    assert "60 of 70 mirrored requests disagree, 4 more failed" in message
 
 
-def test_the_defaults_are_those_of_the_plan():
-    defaults = inspect.signature(CanaryRolloutOperator.__init__).parameters
-    for name, knob in CanaryPlan.__dataclass_fields__.items():
-        if name not in ("candidate", "model_uri"):
-            assert defaults[name].default == knob.default, name
+RELEASES = [
+    (CanaryRolloutOperator, CanaryPlan),
+    (ShadowRolloutOperator, ShadowPlan),
+    (BlueGreenRolloutOperator, BlueGreenPlan),
+]
+
+
+@pytest.mark.parametrize(("operator", "plan"), RELEASES)
+def test_every_knob_of_the_plan_is_an_argument_with_its_default(operator, plan):
+    arguments = {
+        name: parameter
+        for each in operator.__mro__
+        if "__init__" in vars(each)
+        for name, parameter in inspect.signature(vars(each)["__init__"]).parameters.items()
+    }
+    knobs = set(plan.__dataclass_fields__) - {"candidate", "kind", "model_uri"}
+    assert set(operator.knobs) == knobs
+    for name in knobs:
+        assert arguments[name].default == plan.__dataclass_fields__[name].default, name
+
+
+@pytest.mark.parametrize(("operator", "plan"), RELEASES)
+def test_an_operator_makes_the_plan_of_its_kind(target, operator, plan):
+    with pytest.raises(TaskDeferred) as deferred:
+        operator(
+            task_id="t",
+            endpoint="e",
+            candidate=version("2").to_xcom(),
+            deferrable=True,
+            options={"workers": 2},
+        ).execute({"ti": MagicMock()})
+    made = read_plan(deferred.value.trigger.plan)
+    assert type(made) is plan
+    assert (made.candidate, made.options) == ("v2", {"workers": 2})
+
+
+@pytest.fixture
+def approving(target, monkeypatch):
+    hook = MagicMock()
+    hook.return_value.get_conn.return_value = target
+    monkeypatch.setattr(approve, "ServingHook", hook)
+    return ApproveRolloutOperator(task_id="t", endpoint="e", approved_by="Ada")
+
+
+def awaiting(target):
+    plan = BlueGreenPlan.of(candidate="v2", model_uri="models:/m/2", approval="before_promotion")
+    state = tick(target, "e", plan, 0)
+    assert (state.state, tick(target, "e", plan, 1).state) == ("SMOKE", "AWAIT_APPROVAL")
+    return plan
+
+
+def test_an_approval_is_repeated_until_the_driver_took_it(target, approving, monkeypatch):
+    plan, waits = awaiting(target), []
+
+    def wait(seconds):
+        waits.append(seconds)
+        if len(waits) == 1:
+            target.rollout["approved_by"] = ""  # written over by a tick that had begun
+        else:
+            tick(target, "e", plan, 2)
+
+    monkeypatch.setattr(approve.time, "sleep", wait)
+    assert approving.execute({"ti": MagicMock()})["state"] == "BAKING"
+    assert target.traffic == {"v2": 100}
+    assert target.rollout["steps"][-1]["approved_by"] == "Ada"
+
+
+def test_nothing_is_approved_in_advance(target, approving):
+    with pytest.raises(AirflowFailException, match="awaits approval"):
+        approving.execute({"ti": MagicMock()})
+
+
+def test_a_rollout_that_nobody_drives_does_not_take_its_approval(target, approving, monkeypatch):
+    awaiting(target)
+    monkeypatch.setattr(approve.time, "sleep", lambda seconds: None)
+    approving.timeout_seconds = 0
+    with pytest.raises(AirflowFailException, match="does not go on"):
+        approving.execute({"ti": MagicMock()})

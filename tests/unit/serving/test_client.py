@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import httpx
 import pytest
 
@@ -36,6 +38,17 @@ def test_token_goes_to_the_admin_and_not_to_the_router():
 
     assert client_of(handler).predict("e", {"inputs": [1]}) == {"predictions": [1]}
     assert seen == [("admin", "Bearer secret"), ("router", None)]
+
+
+def test_without_a_token_the_host_is_asked_all_the_same():
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert "authorization" not in request.headers
+        return httpx.Response(401, json={"error": "ParameterError", "message": "no token"})
+
+    client = ServingClient("http://admin/", "")
+    client._client = httpx.Client(transport=httpx.MockTransport(handler))
+    with pytest.raises(ParameterError, match="no token"):
+        client.list_endpoints()
 
 
 @pytest.mark.parametrize(
@@ -76,6 +89,25 @@ def test_failed_prediction_says_whose_fault_it_is(status, error):
         client_of(handler).predict("e", {})
 
 
+def test_what_is_asked_for_is_sent():
+    sent = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        sent.append((request.method, request.url.path, json.loads(request.content)))
+        return httpx.Response(200, json=REF)
+
+    client = client_of(handler)
+    client.create_deployment("e", "v1", "models:/m/1", options={"workers": 2})
+    client.set_traffic("e", {"v1": 100}, generation=3, shield=True)
+    created, moved = sent
+    assert created == (
+        "POST",
+        "/endpoints/e/deployments",
+        {"name": "v1", "model_uri": "models:/m/1", "timeout": 180, "options": {"workers": 2}},
+    )
+    assert (moved[2]["shield"], moved[2]["sticky"]) == (True, None)
+
+
 def test_workspace_without_a_host_names_the_command(tmp_path):
     with pytest.raises(ServingUnavailableError, match="airflow-mlops serve --workspace"):
         ServingClient.from_workspace(str(tmp_path))
@@ -97,3 +129,8 @@ def test_client_closes_its_connections():
     with client_of(lambda request: httpx.Response(200, json=[])) as client:
         assert client.list_endpoints() == []
     assert client._client.is_closed
+
+
+def test_pairs_are_asked_for_at_a_tolerance():
+    client = client_of(lambda request: httpx.Response(200, json={"v2": dict(request.url.params)}))
+    assert client.pairs("e", tolerance=0.25) == {"v2": {"tolerance": "0.25"}}

@@ -40,3 +40,22 @@ def test_totals_add_up(tmp_path):
     total = read_total([tmp_path / "a", tmp_path / "b"])
     assert total["errors"] == 4
     assert total["latency_buckets"]["5"] == 2
+
+
+def test_fields_that_came_later_follow_the_older_ones(tmp_path):
+    path = tmp_path / "c"
+    Counters(path).add("requests", 3)
+    older = path.read_bytes()[: 8 * 23]
+    path.write_bytes(older)
+    counters = Counters(path)
+    counters.add_scores([1.0, 3.0, 1e200])
+    counters.add("unlogged")
+    found = Counters(path).read()
+    assert (found["requests"], found["scored"], found["unlogged"]) == (3, 2, 1)
+    assert (found["score_sum"], found["score_sq_sum"]) == (4, 10)
+    assert path.read_bytes()[: 8 * 23] == older
+
+
+def test_workers_of_a_deployment_have_files_of_their_own(tmp_path):
+    assert counters_path(tmp_path, "e", "d").name == "d.bin"
+    assert counters_path(tmp_path, "e", "d", 3).name == "d.3.bin"

@@ -78,7 +78,7 @@ def test_power_durability_waits_for_the_disk(tmp_path, monkeypatch):
     fsync = os.fsync
     monkeypatch.setattr(prediction_log.os, "fsync", lambda fd: (synced.append(fd), fsync(fd)))
     log = PredictionLog(tmp_path, "v1", durability="power")
-    log.wait_durable(log.append([{"id": 0}]))
+    log.durable(log.append([{"id": 0}])).result(10)
     assert synced
     log.close()
 
@@ -86,7 +86,7 @@ def test_power_durability_waits_for_the_disk(tmp_path, monkeypatch):
 def test_old_segment_is_closed_without_another_record(tmp_path):
     log = PredictionLog(tmp_path, "v1", max_age=0)
     ticket = log.append([{"id": 0}])
-    log.wait_durable(ticket)
+    log.durable(ticket).result(10)
     log.rotate()
     assert ids(tmp_path) == [0]
     log.close()
@@ -123,3 +123,46 @@ def test_closed_log_refuses_records(tmp_path):
     log.close()
     with pytest.raises(OSError, match="closed"):
         log.append([{"id": 0}])
+
+
+def test_a_disk_that_refuses_an_fsync_fails_those_who_wait_for_it(tmp_path, monkeypatch):
+    log = PredictionLog(tmp_path, "v1", durability="power")
+
+    def refuse(fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(prediction_log.os, "fsync", refuse)
+        with pytest.raises(OSError, match="Input/output"):
+            log.durable(log.append([{"id": 0}])).result(10)
+    log.durable(log.append([{"id": 1}])).result(10)
+    log.close()
+    assert ids(tmp_path) == [0, 1]
+
+
+def test_a_line_that_cannot_be_taken_back_ends_its_segment(tmp_path, monkeypatch):
+    log = PredictionLog(tmp_path, "v1")
+    log.append([{"id": 0}])
+    write = os.write
+
+    def full(*given):
+        if len(given) == 2 and isinstance(given[1], bytes) and len(given[1]) > 5:
+            return write(given[0], given[1][:5])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(prediction_log.os, "write", full)
+        patched.setattr(prediction_log.os, "ftruncate", full)
+        with pytest.raises(OSError, match="No space"):
+            log.append([{"id": 1}])
+    log.append([{"id": 2}])
+    log.close()
+    assert len(list(tmp_path.glob("*.jsonl"))) == 2
+    assert ids(tmp_path) == [0, 2]
+
+
+def test_half_a_surrogate_pair_is_logged_as_it_came(tmp_path):
+    log = PredictionLog(tmp_path, "v1")
+    log.append([{"id": "\ud83d"}])
+    log.close()
+    assert ids(tmp_path) == ["\ud83d"]

@@ -9,7 +9,7 @@ MODEL = Deployment(model_uri="models:/m/1")
 STATE = EndpointState(
     deployments={"champion": MODEL, "candidate": MODEL}, traffic={"champion": 95, "candidate": 5}
 )
-PORTS = {("e", "champion"): 1001, ("e", "candidate"): 1002}
+PORTS = {("e", "champion"): [1001], ("e", "candidate"): [1002]}
 
 
 def route(state: EndpointState) -> dict:
@@ -46,6 +46,14 @@ def test_only_the_endpoints_own_path_is_routed():
     assert route(STATE)["route"]["prefix_rewrite"] == "/invocations"
 
 
+def test_the_open_inference_protocol_has_the_same_weights():
+    resource = router.routes({"e": STATE}, "1")["resources"][0]
+    first, second, unknown = resource["virtual_hosts"][0]["routes"]
+    assert second["match"] == {"path_separated_prefix": "/endpoints/e/v2"}
+    assert second["route"] == {**first["route"], "prefix_rewrite": "/v2"}
+    assert unknown["direct_response"]["status"] == 404
+
+
 def test_killed_scorer_is_covered_by_retries_on_the_others():
     assert clusters(STATE) == {
         "e/champion": {0: [1001], 1: [1002]},
@@ -63,7 +71,23 @@ def test_deployment_without_traffic_covers_for_nobody():
 
 
 def test_scorer_that_is_down_is_left_out():
-    assert clusters(STATE, {("e", "champion"): 1001})["e/candidate"] == {1: [1001]}
+    assert clusters(STATE, {("e", "champion"): [1001]})["e/candidate"] == {1: [1001]}
+
+
+def test_workers_share_the_requests_of_their_deployment():
+    ports = {("e", "champion"): [1001, 1003], ("e", "candidate"): [1002]}
+    assert clusters(STATE, ports) == {
+        "e/champion": {0: [1001, 1003], 1: [1002]},
+        "e/candidate": {0: [1002], 1: [1001, 1003]},
+    }
+    (predicate,) = route(STATE)["route"]["retry_policy"]["retry_host_predicate"]
+    assert predicate["name"] == "envoy.retry_host_predicates.previous_hosts"
+
+
+def test_shield_asks_another_what_failed():
+    assert "5xx" not in route(STATE)["route"]["retry_policy"]["retry_on"]
+    shielded = route(replace(STATE, shield=True))["route"]["retry_policy"]
+    assert shielded["retry_on"].split(",") == ["reset", "5xx"]
 
 
 def test_mirror_has_a_cluster_of_its_own_that_nobody_covers():

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, Schema, TensorSpec
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
-from airflow_mlops_provider.serving.scoring import INVALID_INPUT, OUTPUT_VIOLATION, score, to_rows
+from airflow_mlops_provider.serving.rows import numeric_score, to_rows
+from airflow_mlops_provider.serving.scoring import INVALID_INPUT, OUTPUT_VIOLATION, Predictor
+from airflow_mlops_provider.steps import prediction_log
 
 INPUTS = Schema([ColSpec("double", "x"), ColSpec("string", "s")])
 NUMBERS = Schema([TensorSpec(np.dtype("float64"), (-1,))])
@@ -23,7 +28,7 @@ def model_of(predict=lambda data: np.asarray(data["x"]) * 2, outputs=NUMBERS):
 
 def scored(payload, **options):
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    return score(model_of(**options), "application/json", body)
+    return Predictor(model_of(**options)).score("application/json", body)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +54,8 @@ def test_every_form_of_the_protocol_is_understood(payload):
         ([1], "exactly one of"),
         ({}, "exactly one of"),
         ({"rows": []}, "got rows"),
-        ({**GOOD, "params": {}}, "exactly one of"),
+        ({**GOOD, "params": {"k": 1}}, "names among []"),
+        ({**GOOD, "inputs": {}}, "exactly one of"),
         ({"dataframe_records": []}, "at least one row"),
         ({"dataframe_records": [{"x": 1.0}]}, "s"),
         ({"dataframe_records": [{"x": "one", "s": "a"}]}, "x"),
@@ -70,12 +76,21 @@ def test_what_the_client_got_wrong_is_a_400(payload, message):
 )
 def test_input_that_is_no_table_is_a_400_also_without_a_signature(body):
     model = SimpleNamespace(predict=None, metadata=SimpleNamespace(signature=None))
-    assert score(model, "application/json", body).error.status == 400
+    assert Predictor(model).score("application/json", body).error.status == 400
 
 
-def test_csv_is_refused_as_such():
-    found = score(model_of(), "text/csv", b"x,s\n1,a\n")
-    assert found.error.status == 415
+@pytest.mark.parametrize("content_type", ["text/csv", "text/csv; charset=UTF-8"])
+def test_csv_is_understood(content_type):
+    found = Predictor(model_of()).score(content_type, "x,s\n1,ä\n,b\n".encode())
+    assert found.error is None or "output" in str(found.error)
+    assert found.rows == [{"x": 1.0, "s": "ä"}, {"x": None, "s": "b"}]
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/xml", "text/csv; charset=latin-1", "application/json; v=2"]
+)
+def test_other_content_is_refused_as_such(content_type):
+    assert Predictor(model_of()).score(content_type, b"{}").error.status == 415
 
 
 def test_what_the_model_raises_is_its_own_failure():
@@ -132,3 +147,56 @@ def test_rows_hold_json_values_only():
         {"t": None, "x": 1.0, "n": 2, "v": [True], "d": {}},
     ]
     assert to_rows(np.array([[1, 2]])) == [{"0": 1, "1": 2}]
+
+
+def with_params(given):
+    seen = []
+
+    def predict(data, params=None):
+        seen.append(params)
+        return np.ones(len(data))
+
+    model = model_of(predict)
+    model.metadata.signature = ModelSignature(
+        inputs=INPUTS, params=ParamSchema([ParamSpec("k", "long", 3), ParamSpec("t", "string", "")])
+    )
+    body = json.dumps({**GOOD, "params": given}).encode()
+    return Predictor(model).score("application/json", body), seen
+
+
+def test_params_reach_a_model_whose_signature_has_them():
+    found, seen = with_params({"k": 5})
+    assert found.error is None
+    assert seen == [{"k": 5}]
+
+
+@pytest.mark.parametrize("given", [{"k": "five"}, {"m": 1}, [5], {"k": [1]}])
+def test_params_beyond_the_signature_are_the_clients_mistake(given):
+    found, seen = with_params(given)
+    assert (found.error.status, seen) == (400, [])
+
+
+def test_parquet_is_understood():
+    file = BytesIO()
+    pd.DataFrame({"x": [1.5], "s": ["a"]}).to_parquet(file)
+    found = Predictor(model_of()).score("application/vnd.apache.parquet", file.getvalue())
+    assert (found.outputs, found.rows) == ([3.0], [{"x": 1.5, "s": "a"}])
+
+
+JSON_VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=2)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=2), inner, max_size=2)
+    ),
+)
+
+
+@given(output=JSON_VALUES)
+def test_scores_are_counted_as_monitoring_reads_them(output):
+    def read(score):
+        try:
+            return repr(score(output))
+        except OverflowError:
+            return "None"
+
+    assert read(numeric_score) == read(prediction_log._score)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from airflow_mlops_provider.exceptions import ParameterError, RegistryConflictError
 from airflow_mlops_provider.serving import state as states
+from airflow_mlops_provider.serving.options import DeploymentOptions
 from airflow_mlops_provider.serving.state import Deployment, EndpointState, Lease
 
 V1, V2 = Deployment(model_uri="models:/m/1"), Deployment(model_uri="models:/m/2")
@@ -21,18 +23,52 @@ def test_stored_state_reads_back(tmp_path):
     assert states.load(path) == endpoints
 
 
+@pytest.mark.parametrize(
+    "endpoints",
+    [
+        "[]",
+        '{"e": {"traffic": {"v9": 100}}}',
+        '{"e": {"deployments": {"v1": {"model_uri": "m"}}, "traffic": {"v1": 50}}}',
+        '{"e": {"deployments": {"v1": {}}}}',
+        "{",
+    ],
+)
+def test_state_that_was_edited_into_nonsense_is_named(tmp_path, endpoints):
+    path = tmp_path / "state.json"
+    path.write_text(f'{{"endpoints": {endpoints}}}')
+    with pytest.raises(ParameterError, match=f"(?s){path}.*remove the file"):
+        states.load(path)
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "../a", "-a", "a.b", "a" * 64, "a b"])
 def test_name_that_would_break_out_of_a_path_is_refused(name):
     with pytest.raises(ParameterError, match="deployment"):
-        states.with_deployment(EndpointState(), name, "models:/m/1")
+        states.with_deployment(EndpointState(), name, V1)
 
 
 def test_deployment_is_added_once():
-    added = states.with_deployment(EndpointState(), "v1", "models:/m/1")
+    added = states.with_deployment(EndpointState(), "v1", V1)
     assert added.traffic == {}
-    assert states.with_deployment(added, "v1", "models:/m/1") is added
-    with pytest.raises(RegistryConflictError, match="models:/m/1, not models:/m/2"):
-        states.with_deployment(added, "v1", "models:/m/2")
+    assert states.with_deployment(added, "v1", Deployment(model_uri="models:/m/1")) is added
+    with pytest.raises(RegistryConflictError, match=r"models:/m/1 .*not models:/m/2"):
+        states.with_deployment(added, "v1", V2)
+
+
+def test_deployment_keeps_its_options(tmp_path):
+    two = replace(V1, options=DeploymentOptions.of({"workers": 2, "log_drop_columns": ["x"]}))
+    added = states.with_deployment(EndpointState(), "v1", two)
+    states.save(tmp_path / "state.json", {"e": added})
+    read = states.load(tmp_path / "state.json")["e"]
+    assert read == added
+    assert states.with_deployment(read, "v1", two) is read
+    with pytest.raises(RegistryConflictError, match="workers=2"):
+        states.with_deployment(read, "v1", V1)
+
+
+def test_state_of_an_older_host_is_read(tmp_path):
+    stored = {"endpoints": {"e": {"deployments": {"v1": {"model_uri": "models:/m/1"}}}}}
+    (tmp_path / "state.json").write_text(json.dumps(stored))
+    assert states.load(tmp_path / "state.json") == {"e": EndpointState(deployments={"v1": V1})}
 
 
 def test_deployment_with_traffic_stays():
@@ -64,12 +100,12 @@ def test_impossible_traffic_is_refused(traffic, mirror, problem):
 
 
 def test_traffic_moves_only_from_the_generation_it_was_decided_on():
-    moved = states.with_traffic(STATE, {"v1": 95, "v2": 5}, generation=3, sticky=True)
+    moved = states.with_traffic(STATE, {"v1": 95, "v2": 5}, generation=3, sticky=True, shield=True)
     assert (moved.traffic, moved.generation, moved.sticky) == ({"v1": 95, "v2": 5}, 4, True)
     with pytest.raises(RegistryConflictError, match="at 4"):
         states.with_traffic(moved, {"v1": 100}, generation=3)
     kept = states.with_traffic(moved, {"v1": 100}, generation=4)
-    assert kept.sticky
+    assert (kept.sticky, kept.shield) == (True, True)
 
 
 def test_traffic_that_was_set_already_may_be_set_again():
@@ -81,8 +117,9 @@ def test_traffic_that_was_set_already_may_be_set_again():
 
 @pytest.mark.parametrize("value", ["yes", [], 1])
 def test_what_could_not_be_read_back_is_refused(value):
-    with pytest.raises(ParameterError, match="sticky"):
-        states.with_traffic(STATE, {"v1": 100}, generation=3, sticky=value)
+    for name in ("sticky", "shield"):
+        with pytest.raises(ParameterError, match=name):
+            states.with_traffic(STATE, {"v1": 100}, generation=3, **{name: value})
     with pytest.raises(ParameterError, match="document"):
         states.with_rollout(STATE, value, lease_seconds=5, rollback_traffic={"v1": 100})
 
@@ -96,6 +133,15 @@ def test_resting_rollout_needs_no_driver(state):
     lease = {"lease_seconds": 5.0, "rollback_traffic": {"v1": 100}}
     assert states.lease_runs(states.with_rollout(STATE, {"state": "STEP"}, **lease))
     assert not states.lease_runs(states.with_rollout(STATE, {"state": state}, **lease))
+
+
+def test_rollout_without_a_lease_may_be_silent_for_ever():
+    leased = states.with_rollout(
+        STATE, {"state": "STEP"}, lease_seconds=5, rollback_traffic={"v1": 100}
+    )
+    free = states.with_rollout(leased, {"state": "STEP"}, lease_seconds=None, rollback_traffic={})
+    assert (free.lease, free.rollout) == (None, {"state": "STEP"})
+    assert not states.lease_runs(free)
 
 
 def test_rollback_that_could_never_work_is_refused_at_once():

@@ -18,8 +18,8 @@ def verdict(champion):
 def test_the_question_shows_every_reason(client, name, models):
     version = register_model(client, models[0], name=name)
     text = question(verdict("models:/delay/1"), version)
-    assert "| ✅ | floor:auc | auc 0.8, at least 0.6 | 12,000 |" in text
-    assert "| ❌ | slice\\|x | auc 0.4 at least 0.6 | 5 |" in text
+    assert "| ✓ | floor:auc | auc 0.8, at least 0.6 | 12,000 |" in text
+    assert "| **✗** | slice\\|x | auc 0.4 at least 0.6 | 5 |" in text
     assert "version **1**" in text
     assert "first model" in question(verdict(None), version)
 

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from mlflow.models import infer_signature
 
+from airflow_mlops_provider.declared import Declared, declared_by
 from airflow_mlops_provider.exceptions import ModelError, ParameterError
-from airflow_mlops_provider.steps.artifact import Declared, check_artifact, declared_by
+from airflow_mlops_provider.steps.artifact import check_artifact
 from airflow_mlops_provider.steps.artifact_answers import answer_rows, different_requirements
 
 
@@ -109,7 +110,7 @@ def test_a_model_that_is_not_there_declares_nothing(client):
 
 def test_only_what_it_takes_to_ask_is_added():
     asked = ["pandas>=2", "mlflow-skinny==3.17.2", "xgboost"]
-    names = [each.partition("==")[0] for each in Declared(asked, None).to_install]
+    names = [each.partition("==")[0] for each in Declared(asked, None).to_install()]
     assert names == ["pandas>=2", "mlflow-skinny", "xgboost", "pyarrow", "fsspec"]
     assert "airflow" not in " ".join(names)
 

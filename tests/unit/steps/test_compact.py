@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
+from airflow_mlops_provider.steps import compact as compact_module
 from airflow_mlops_provider.steps.compact import compact_log
 from tests.prediction_logs import record, write_segment
 
@@ -202,7 +203,7 @@ _records = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(segments=st.lists(st.tuples(_records, st.booleans()), min_size=1, max_size=5))
 def test_the_batch_does_not_depend_on_when_segments_were_compacted(segments):
     with tempfile.TemporaryDirectory() as folder:
@@ -215,3 +216,30 @@ def test_the_batch_does_not_depend_on_when_segments_were_compacted(segments):
         step_by_step, at_once = compact(log), compact(log, Path(folder, "other"))
         assert step_by_step.file_hash == at_once.file_hash
         assert step_by_step.n_unreadable == at_once.n_unreadable == len(segments)
+
+
+def test_memory_does_not_grow_with_the_log(log, monkeypatch):
+    monkeypatch.setattr(compact_module, "_ROWS_AT_ONCE", 10)
+    monkeypatch.setattr(compact_module, "_PART_ROWS", 25)
+    most = []
+    conformed = compact_module.conformed
+    monkeypatch.setattr(
+        compact_module,
+        "conformed",
+        lambda table, schema: most.append(table.num_rows) or conformed(table, schema),
+    )
+    for i in range(7):
+        write_segment(log, str(i), [record(10 * i + j) for j in reversed(range(13))])
+    ref = compact(log)
+    assert [row["request_id"] for row in rows(ref)] == [f"r{i}" for i in range(73)]
+    assert max(most) <= 10
+    parts = list((log.parent / "ws/predictions/flights/parts").iterdir())
+    assert sorted(pq.read_metadata(part).num_rows for part in parts) == [13, 26, 26, 26]
+    whole = pq.ParquetFile(ref.uri.removeprefix("file://")).metadata
+    assert {whole.row_group(i).num_rows for i in range(whole.num_row_groups)} == {10, 3}
+
+
+def test_dropped_and_hashed_inputs_are_carried_through(log):
+    hashed = "0123456789abcdef" * 2
+    write_segment(log, "a", [record(1, inputs={"x": 1.0}), record(2, inputs={"id": hashed})])
+    assert [row["input.id"] for row in rows(compact(log))] == [None, hashed]

@@ -198,9 +198,17 @@ def test_markup_of_a_user_is_shown_as_it_is():
     reason = GateReason(check="a|b\n*c*", passed=False, detail="<script>x</script>", n=1)
     card = replace(CARD, verdict=replace(VERDICT, reasons=[reason]))
     assert r"| a\|b \*c\* | no | &lt;script&gt;x&lt;/script&gt; | 1 |" in as_markdown(card)
-    page = as_page(replace(card, intended_use="<script>y</script>"))
+    page = as_page(replace(card, intended_use="<script>y</script> [z](javascript:alert)"))
     assert "<script>" not in page
     assert "&lt;script&gt;y" in page
+    assert 'href="javascript' not in page
+
+
+def test_the_intended_use_is_markdown():
+    use = "For *desks*\nin New York:\n\n- staff\n- plans"
+    page = as_page(replace(CARD, intended_use=use))
+    assert "<p>For <em>desks</em>\nin New York:</p>" in page
+    assert "<li>staff</li>" in page
 
 
 @pytest.mark.parametrize("n", [0, 30, 200])
@@ -228,6 +236,6 @@ def test_a_small_card_is_its_description():
 
 def test_the_page_has_what_the_text_has():
     page = as_page(CARD)
-    for told in ("0.6500 to 0.7500", "an unknown origin", "Plan *connections*."):
+    for told in ("0.6500 to 0.7500", "an unknown origin", "Plan <em>connections</em>."):
         assert told in page
     assert '<a href="http://mlflow/run">r-1</a>' in page

@@ -6,6 +6,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from airflow_mlops_provider.steps.rollout.drive import begin, tick
+from airflow_mlops_provider.steps.rollout.kinds import DrivenState
 from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
 from airflow_mlops_provider.triggers import rollout
 from airflow_mlops_provider.triggers.rollout import RolloutTrigger
@@ -65,6 +66,12 @@ async def test_an_ended_rollout_is_told_at_once(trigger, target):
     (event,) = await events(trigger)
     assert event["verdict"]["state"] == "SUCCEEDED"
     assert target.history == before
+
+
+async def test_what_is_left_to_a_worker_ends_the_wait(trigger, target, monkeypatch):
+    monkeypatch.setattr(DrivenState, "for_worker", property(lambda state: state.weight == 10))
+    assert await events(trigger) == [{"for_worker": True}]
+    assert target.rollout["state"] == "STEP"
 
 
 async def test_permanent_errors_become_an_event(trigger, target):

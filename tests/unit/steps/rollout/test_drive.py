@@ -13,7 +13,8 @@ from airflow_mlops_provider.exceptions import (
     ServingUnavailableError,
 )
 from airflow_mlops_provider.steps.rollout.drive import Driver, abort, begin, tick
-from airflow_mlops_provider.steps.rollout.machine import Observation, decide
+from airflow_mlops_provider.steps.rollout.kinds import Observation
+from airflow_mlops_provider.steps.rollout.machine import decide
 from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
 from airflow_mlops_provider.steps.rollout.state import RolloutState
 from tests.serving_fake import CrashError, with_champion
@@ -62,6 +63,28 @@ def until(target, wanted, chosen=None, *, now=0.0, ticks=60):
         target.serve(1000)
         now += 10
     raise AssertionError(f"never {wanted}")
+
+
+@pytest.mark.parametrize("rate", [0.01, 1.0])
+def test_users_are_shielded_while_both_have_traffic_and_no_longer(rate):
+    target, seen = with_champion(), {}
+    drive(
+        target,
+        plan(shield=True),
+        error_rates={"v1": 0.01, "v2": rate},
+        before_tick=lambda _: seen.update({target.traffic.get("v2", 0): target.shield}),
+    )
+    assert seen[0] is False
+    assert seen[10] is True
+    assert target.shield is False
+
+
+def test_a_target_that_cannot_shield_is_refused_at_once():
+    target = with_champion()
+    target.abilities -= {"shield"}
+    with pytest.raises(ParameterError, match="shield"):
+        begin(target, "e", plan(shield=True), 0.0)
+    assert target.rollout is None
 
 
 def test_a_good_candidate_goes_through_all_weights():
@@ -158,7 +181,7 @@ def test_evidence_that_leans_against_the_candidate_holds_it():
     target = with_champion()
     until(target, "STEP")
     target.count("v1", 5000, errors=0)
-    target.count("v2", 600, errors=3)
+    target.count("v2", 600, errors=2)
     state = tick(target, "e", plan(), 100)
     assert (state.state, state.weight) == ("STEP", 10)
 

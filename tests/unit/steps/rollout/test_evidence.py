@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from airflow_mlops_provider.steps.rollout.evidence import Counts, Evidence, Sides
+from airflow_mlops_provider.steps.rollout.counts import Counts, Sides
+from airflow_mlops_provider.steps.rollout.evidence import Evidence
 from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
-from airflow_mlops_provider.steps.rollout.sequential import RateTest
 
 PLAN = CanaryPlan.of(candidate="v2", model_uri="models:/m/2", latency_slack_ms=0)
 
@@ -25,7 +25,7 @@ def counts(requests, errors=0, *, latency_ms=10.0, timed=None):
 
 def after(*looks):
     """Return the evidence of cumulative counts ``(champion, candidate)``."""
-    evidence = Evidence(errors=RateTest(margin=PLAN.margin))
+    evidence = Evidence.begin(PLAN)
     for champion, candidate in looks:
         evidence = evidence.updated(PLAN, Sides(champion=champion, candidate=candidate))
     return evidence
@@ -61,7 +61,7 @@ def test_latencies_below_a_millisecond_are_no_restart():
 def test_what_was_counted_before_the_first_look_says_nothing():
     evidence = after((counts(900, 9), counts(100, 90)))
     assert evidence.step == Sides()
-    assert evidence.against(PLAN) is None
+    assert evidence.broken_guardrail(PLAN) is None
 
 
 def test_every_latency_is_used_once_however_few_come_at_a_time():
@@ -84,8 +84,8 @@ def test_a_streak_ends_with_a_success_and_waits_through_silence():
 
 def test_the_guardrail_on_the_rate_waits_for_fifty_requests():
     start = (counts(0), counts(0))
-    assert after(start, (counts(0), counts(49, 25))).against(PLAN) is None
-    assert "max_error_rate" in after(start, (counts(0), counts(50, 25))).against(PLAN)
+    assert after(start, (counts(0), counts(49, 25))).broken_guardrail(PLAN) is None
+    assert "max_error_rate" in after(start, (counts(0), counts(50, 25))).broken_guardrail(PLAN)
 
 
 def test_after_a_gap_the_tests_stay_and_the_counts_go():

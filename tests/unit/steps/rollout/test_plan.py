@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_mlops_provider.exceptions import ParameterError, RecordError
-from airflow_mlops_provider.steps.rollout.plan import CanaryPlan
+from airflow_mlops_provider.steps.rollout.plan import BlueGreenPlan, CanaryPlan, ShadowPlan
 
 
 def plan(**knobs):
@@ -43,11 +43,62 @@ def test_it_reads_back_from_json():
         ("step_max_seconds", 10),
         ("bake_seconds", -1),
         ("lease_seconds", 0),
+        ("shadow_percent", 101),
+        ("shadow_max_seconds", 1),
+        ("dry_run_metrics", "accuracy"),
+        ("keep_seconds", -1),
+        ("max_disagreement", 1.1),
     ],
 )
 def test_a_wrong_knob_is_named(knob, value):
     with pytest.raises(ParameterError, match=f"The {knob} parameter of CanaryRolloutOperator"):
-        plan(**{knob: value})
+        plan(**{"shadow_percent": 5, knob: value})
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        {"name": "slow", "kind": "rate", "direction": "both"},
+        {"name": "slow", "kind": "rate", "margin": 11},
+        {"name": "score", "kind": "mean", "margin": -0.1},
+    ],
+)
+def test_a_metric_that_cannot_be_is_refused(metric):
+    with pytest.raises(ParameterError, match="metrics"):
+        plan(metrics=[metric])
+
+
+def test_metrics_may_be_json_of_a_template():
+    made = plan(metrics='[{"name": "score", "kind": "mean", "margin": 0.1}]')
+    assert made.metrics[0].counters == ("score_sum", "score_sq_sum", "scored")
+
+
+@pytest.mark.parametrize("metrics", ["[", "{}", '[{"name": "slow"}]'])
+def test_metrics_that_are_no_list_of_metrics_are_refused(metrics):
+    with pytest.raises((ParameterError, RecordError), match="metrics"):
+        plan(metrics=metrics)
+
+
+@pytest.mark.parametrize(
+    ("kind", "knob", "value"),
+    [
+        (ShadowPlan, "mirror_percent", 0),
+        (ShadowPlan, "max_seconds", 10),
+        (ShadowPlan, "min_pairs", 0),
+        (BlueGreenPlan, "bake_max_seconds", 600),
+        (BlueGreenPlan, "bake_margin", -1),
+    ],
+)
+def test_a_wrong_knob_of_another_kind_is_named(kind, knob, value):
+    with pytest.raises(ParameterError, match=f"The {knob} parameter of (Shadow|BlueGreen)Rollout"):
+        kind.of(candidate="v2", model_uri="models:/m/2", **{knob: value})
+
+
+def test_alpha_is_shared_by_all_tests():
+    slow, score = {"name": "slow", "kind": "rate"}, {"name": "score", "kind": "mean"}
+    made = plan(metrics=[slow, score])
+    shares = [made.alpha_of(name) for name in ("errors", "latency", "slow", "score")]
+    assert sum(shares) == pytest.approx(made.alpha)
 
 
 @pytest.mark.parametrize(("knob", "value"), [("alpha", "much"), ("on_inconclusive", "shrug")])

@@ -13,6 +13,8 @@ from airflow_mlops_provider.steps.rollout.sequential import (
     MeanTest,
     RateTest,
     Sample,
+    ShareTest,
+    paired_bounds,
     ratio_grid,
 )
 
@@ -123,3 +125,36 @@ def test_a_slower_candidate_is_found():
 def test_equal_constants_have_no_spread():
     same = Sample(n=50, total=100.0, squares=200.0)
     assert MeanTest().updated(same, same).lower_bound(ALPHA) == 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.1, 0.5])
+def test_a_share_stays_within_its_bounds_at_all_looks(share):
+    rng = np.random.default_rng(3)
+    missed = 0
+    for _ in range(200):
+        events = np.cumsum(rng.random(400) < share)
+        tests = [ShareTest(n=n, events=int(events[n - 1])) for n in range(20, 401, 20)]
+        missed += any(not low <= share <= high for low, high in (t.bounds(ALPHA) for t in tests))
+    assert missed / 200 <= ALPHA
+
+
+@pytest.mark.parametrize(("n", "events"), [(0, 0), (1, 0), (1, 1), (500, 0), (500, 500), (500, 7)])
+def test_bounds_of_a_share_enclose_it(n, events):
+    low, high = ShareTest(n=n, events=events).bounds(ALPHA)
+    assert 0 <= low <= (events / n if n else 0.5) <= high <= 1
+
+
+def test_bounds_of_a_share_narrow():
+    low, high = ShareTest(n=10_000, events=500).bounds(ALPHA)
+    assert 0.04 < low < 0.05 < high < 0.06
+
+
+def test_paired_differences_have_bounds_once_there_are_enough():
+    values = np.random.default_rng(5).normal(0.2, 0.5, 2000)
+    few, many = (
+        Sample(n=n, total=float(values[:n].sum()), squares=float((values[:n] ** 2).sum()))
+        for n in (MIN_SAMPLE - 1, 2000)
+    )
+    assert paired_bounds(few, ALPHA) == (None, None)
+    low, high = paired_bounds(many, ALPHA)
+    assert 0.1 < low < 0.2 < high < 0.3

@@ -1,0 +1,1 @@
+"""Roll model versions out, on evidence from live traffic."""

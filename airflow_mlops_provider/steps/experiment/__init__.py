@@ -1,0 +1,1 @@
+"""Experiments on live traffic: A/B tests, which end on evidence, and a bandit."""
