@@ -98,6 +98,8 @@ def in_process(step, spec, search, client, run, **where):
         stdout=subprocess.PIPE,
         env=environment,
         text=True,
+        # shells let background jobs ignore it, and so would this process
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
