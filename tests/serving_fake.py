@@ -13,6 +13,7 @@ from airflow_mlops_provider.exceptions import (
     ServingUnavailableError,
 )
 from airflow_mlops_provider.records import EndpointRef, ModelVersionRef
+from airflow_mlops_provider.serving.pairs import ZERO as ZERO_PAIRS
 
 ZERO = {
     "requests": 0,
@@ -24,17 +25,6 @@ ZERO = {
     "latency_ms_sum": 0.0,
     "log_latency_sum": 0.0,
     "log_latency_sq_sum": 0.0,
-}
-ZERO_PAIRS = {
-    "pairs": 0,
-    "disagreements": 0,
-    "scored": 0,
-    "difference_sum": 0.0,
-    "difference_sq_sum": 0.0,
-    "log_latency_sum": 0.0,
-    "log_latency_sq_sum": 0.0,
-    "champion_failed": 0,
-    "shadow_failed": 0,
 }
 ALL_ABILITIES = frozenset({"traffic", "observe", "lease", "mirror", "pairs", "shield"})
 
