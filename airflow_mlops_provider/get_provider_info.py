@@ -36,7 +36,10 @@ def get_provider_info() -> dict[str, Any]:
             },
         ],
         "asset-uris": [
-            {"schemes": ["mlops-dataset", "mlops-drift", "mlops-performance"], "handler": None},
+            {
+                "schemes": ["mlops-dataset", "mlops-drift", "mlops-performance", "mlops-alert"],
+                "handler": None,
+            },
             {"schemes": ["mlflow-model"], "handler": None},
         ],
         "config": _config(),
