@@ -20,7 +20,7 @@ from airflow_mlops_provider.exceptions import (
 )
 from airflow_mlops_provider.records import EndpointRef
 from airflow_mlops_provider.serving.state import valid_name
-from airflow_mlops_provider.workspace import exists, join, read_json
+from airflow_mlops_provider.workspace import join, read_json
 
 _TIMEOUT_SECONDS = 60.0
 _FEEDBACK_AT_ONCE = 1_000
@@ -53,14 +53,15 @@ class ServingClient:
         Raises:
             ServingUnavailableError: no host serves it.
         """
-        published = join(workspace, "serving", "host.json")
-        if not exists(published):
+        try:
+            admin_url = read_json(join(workspace, "serving", "host.json"))["admin_url"]
+            with fsspec.open(join(workspace, "serving", "token"), "rt") as file:
+                return cls(admin_url, file.read().strip())
+        except FileNotFoundError as error:
             raise ServingUnavailableError(
                 f"No serving host runs for {workspace}. Start it with "
                 f"`airflow-mlops serve --workspace {workspace}`."
-            )
-        with fsspec.open(join(workspace, "serving", "token"), "rt") as file:
-            return cls(read_json(published)["admin_url"], file.read().strip())
+            ) from error
 
     def __enter__(self) -> Self:
         return self
