@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.steps import label_matching
+from airflow_mlops_provider.steps import label_columns, label_matching
 from airflow_mlops_provider.steps.compact import compact_log
 from airflow_mlops_provider.steps.labels import LabelCounts, join_feedback, join_labels
 from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
@@ -303,7 +303,8 @@ class TestOutcome:
         batch = predictions(*(record(i) for i in range(20)))
         truth = labels({"flight": [f"e{i}" for i in range(0, 20, 3)], "late": range(7)})
         whole = join_labels(batch, truth, workspace=workspace, **NAMES)
-        monkeypatch.setattr(label_matching, "_ROWS_AT_ONCE", 3)
+        for module in (label_matching, label_columns):
+            monkeypatch.setattr(module, "_ROWS_AT_ONCE", 3)
         assert join_labels(batch, truth, workspace=workspace, **NAMES) == whole
         assert (whole.source, whole.n_rows) == (f"{batch.uri} with {truth.uri}", 7)
 
