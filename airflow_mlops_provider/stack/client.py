@@ -13,6 +13,8 @@ from airflow_mlops_provider.exceptions import StackUnavailableError
 
 FINISHED = frozenset({"success", "failed"})
 _POLL_SECONDS = 0.5
+_TIMEOUT_SECONDS = 120
+"""The first task that starts holds up the whole API server for 5 s, on a busy machine for 30."""
 _PAGE = 100
 """What Airflow gives at most, by default, however much is asked for."""
 
@@ -33,7 +35,7 @@ class AirflowClient:
     def __init__(
         self, url: str, user: str, password: str, transport: httpx.BaseTransport | None = None
     ) -> None:
-        self._http = httpx.Client(base_url=url, timeout=30, transport=transport)
+        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS, transport=transport)
         login = {"username": user, "password": password}
         token = self._call("POST", "/auth/token", json=login)["access_token"]
         self._http.headers["Authorization"] = f"Bearer {token}"
