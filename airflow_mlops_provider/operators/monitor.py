@@ -1,4 +1,4 @@
-"""Gather live predictions, join the labels that came, and say how the model does."""
+"""Say how the model does on live traffic."""
 
 from __future__ import annotations
 
@@ -7,148 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops_provider.assets import alert_asset, drift_asset, performance_asset
-from airflow_mlops_provider.exceptions import ServingUnavailableError
-from airflow_mlops_provider.hooks.serving import ServingHook
 from airflow_mlops_provider.links import MonitoringLink
 from airflow_mlops_provider.operators.base import MlopsOperator
 from airflow_mlops_provider.records import DatasetRef, ModelVersionRef, PredictionBatchRef
-from airflow_mlops_provider.workspace import join
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
 
 _ASSETS = {"drift": drift_asset, "performance": performance_asset}
-
-
-class CompactPredictionLogOperator(MlopsOperator):
-    """Gather an endpoint's prediction log as one Parquet file. Gives a ``PredictionBatchRef``.
-
-    The serving host is asked to close its open segments first; if it does not answer, the task
-    warns and takes what is closed.
-
-    Args:
-        endpoint: Name of the endpoint.
-        log_folder: URI of the log; by default the endpoint's folder in the workspace.
-        window_start: First moment to keep, ISO 8601; by default all from the beginning.
-        window_end: First moment not to keep; by default all to the end.
-        serving_conn_id: Connection of the serving host.
-    """
-
-    template_fields: Sequence[str] = (
-        *MlopsOperator.shared_template_fields,
-        "endpoint",
-        "log_folder",
-        "window_start",
-        "window_end",
-        "serving_conn_id",
-    )
-
-    def __init__(
-        self,
-        *,
-        endpoint: str,
-        log_folder: str | None = None,
-        window_start: str | None = None,
-        window_end: str | None = None,
-        serving_conn_id: str = ServingHook.default_conn_name,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.endpoint = endpoint
-        self.log_folder = log_folder
-        self.window_start = window_start
-        self.window_end = window_end
-        self.serving_conn_id = serving_conn_id
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Close, read and keep the log."""
-        from airflow_mlops_provider.steps.compact import compact_log
-
-        with self.tracked_run(context) as run:
-            self._rotate()
-            default = join(self.workspace_uri, "serving", "logs", self.endpoint)
-            batch = compact_log(
-                self.log_folder or default,
-                endpoint=self.endpoint,
-                workspace=self.workspace_uri,
-                window_start=self.window_start,
-                window_end=self.window_end,
-            )
-            run.log_record(batch)
-        self.log.info("%d predictions, %d unreadable lines", batch.n_rows, batch.n_unreadable)
-        return batch.to_xcom()
-
-    def _rotate(self) -> None:
-        try:
-            ServingHook(self.serving_conn_id).get_conn().rotate_logs(self.endpoint)
-        except ServingUnavailableError as error:
-            self.log.warning("Only closed segments are read: %s", error)
-
-
-class JoinLabelsOperator(MlopsOperator):
-    """Give predictions the labels that came for them.
-
-    Gives a ``DatasetRef`` of the labelled predictions; None while no label has come.
-
-    Args:
-        predictions: The ``PredictionBatchRef``.
-        labels: The ``DatasetRef`` with the truth.
-        label_key: Column of the labels to join on.
-        label_column: Column of the labels with the truth; it becomes ``label``.
-        key: Column of the predictions to join on.
-        updated_column: Column of the labels that orders corrections: the last one holds.
-    """
-
-    template_fields: Sequence[str] = (
-        *MlopsOperator.shared_template_fields,
-        "predictions",
-        "labels",
-        "label_key",
-        "label_column",
-        "key",
-        "updated_column",
-    )
-
-    def __init__(
-        self,
-        *,
-        predictions: Any,
-        labels: Any,
-        label_key: str,
-        label_column: str,
-        key: str = "entity_id",
-        updated_column: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.predictions = predictions
-        self.labels = labels
-        self.label_key = label_key
-        self.label_column = label_column
-        self.key = key
-        self.updated_column = updated_column
-
-    def execute(self, context: Context) -> dict[str, Any] | None:
-        """Join, and say how many predictions have a label."""
-        from airflow_mlops_provider.steps.monitor.labels import join_labels
-
-        with self.tracked_run(context) as run:
-            predictions = PredictionBatchRef.from_xcom(self.predictions)
-            labelled = join_labels(
-                predictions,
-                DatasetRef.from_xcom(self.labels),
-                key=self.key,
-                label_key=self.label_key,
-                label_column=self.label_column,
-                workspace=self.workspace_uri,
-                updated_column=self.updated_column or None,
-            )
-            n_labelled = labelled.n_rows if labelled else 0
-            run.log_metrics({"label_coverage": n_labelled / max(1, predictions.n_rows)})
-            if labelled:
-                run.log_record(labelled)
-        self.log.info("%d of %d predictions have a label", n_labelled, predictions.n_rows)
-        return labelled.to_xcom() if labelled else None
 
 
 class MonitorModelOperator(MlopsOperator):
