@@ -43,7 +43,7 @@ class MonitorModelOperator(MlopsOperator):
         min_rows: Predictions, or labelled ones, below which a finding is unknown.
         model_uri: Look only at predictions of this model, as the log names it.
         task: ``classification`` or ``regression``.
-        window: Length of the window to look at, such as ``"1d"``; it ends at the end of the run's
+        window: Length of the window to look at, such as ``"1d"`` or seconds; it ends with the run's
             data interval, or when the run was due. By default all of ``predictions``.
         offset: End the window so much earlier, for labels to come.
         reference: ``training``, or ``previous`` to compare with the window before instead.
@@ -106,8 +106,8 @@ class MonitorModelOperator(MlopsOperator):
         min_rows: int = 500,
         model_uri: str | None = None,
         task: str = "classification",
-        window: timedelta | str | None = None,
-        offset: timedelta | str | None = None,
+        window: timedelta | float | str | None = None,
+        offset: timedelta | float | str | None = None,
         reference: str = "training",
         reference_predictions: str | None = None,
         consecutive: int = 1,

@@ -18,7 +18,6 @@ import numpy as np
 from airflow_mlops_provider.records import AttributionDrift
 from airflow_mlops_provider.steps.drift.compare import reference_sample
 from airflow_mlops_provider.steps.drift.rows import sample_of
-from airflow_mlops_provider.steps.evaluate import load_model, predict_score, signature_names
 from airflow_mlops_provider.steps.monitor.settings import finding
 
 if TYPE_CHECKING:
@@ -42,6 +41,9 @@ def attribution_of(
         MlflowUnavailableError: MLflow does not give the model.
         ModelError: the model cannot be loaded, or does not take such rows.
     """
+    # late: that package imports MLflow, which takes longer than the rest of a report
+    from airflow_mlops_provider.steps.evaluate import load_model, signature_names
+
     if profile_uri is None or inputs is None or model_uri is None:
         return "it needs a reference profile and a model_uri"
     background = reference_sample(profile_uri)
@@ -72,6 +74,8 @@ def influences(model: Any, rows: pd.DataFrame, background: pd.DataFrame) -> dict
         rows: Where its answers are looked at.
         background: Rows whose values stand in; the same draw whenever it is repeated.
     """
+    from airflow_mlops_provider.steps.evaluate import predict_score
+
     drawn = np.random.default_rng(0).integers(0, len(background), len(rows))
     usual = predict_score(model, rows)
     found = {}

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from airflow_mlops_provider.steps.monitor.kpi import Query
 
 
+Span = timedelta | float | str
+"""A length of time: a text such as ``"1d"`` or ``"PT6H"``, or seconds."""
+
+
 @dataclass(frozen=True)
 class MonitorCheck:
     """What a look at a window came to."""
@@ -47,8 +51,8 @@ def check_model(
     workspace: str,
     due: datetime,
     reported_at: datetime,
-    window: timedelta | str | None = None,
-    offset: timedelta | str | None = None,
+    window: Span | None = None,
+    offset: Span | None = None,
     consecutive: int = 1,
     kpis: Mapping[str, Mapping[str, Any]] | None = None,
     query: Query | None = None,
@@ -63,7 +67,8 @@ def check_model(
         workspace: fsspec URI of the workspace, where the report is kept.
         due: When the report was due: a window ends there, less ``offset``.
         reported_at: The time of the report; no prediction may be later.
-        window: Length of the window, such as ``"1d"``; None looks at all of ``predictions``.
+        window: Length of the window, such as ``"1d"`` or seconds; None looks at all of
+            ``predictions``.
         offset: How long before ``due`` the window ends, such as the usual delay of labels.
         consecutive: For so many windows in a row a threshold has to be crossed.
         kpis: See ``measure_kpis``.
@@ -106,10 +111,10 @@ def check_model(
 
 
 def _ends(
-    due: datetime, window: timedelta | str | None, offset: timedelta | str | None
+    due: datetime, window: Span | None, offset: Span | None
 ) -> tuple[datetime | None, datetime | None]:
     late = _duration(offset, "offset") if offset else timedelta(0)
-    if not window:
+    if window is None:
         if late:
             constraint = "given only with a window"
             raise ParameterError.of("offset", "check_model", constraint, offset)
@@ -121,12 +126,20 @@ def _ends(
     return end - length, end
 
 
-def _duration(value: timedelta | str, parameter: str) -> timedelta:
+def _duration(value: Span, parameter: str) -> timedelta:
+    """Return a length of time; a bare number is of seconds, as text, too."""
     try:
-        found = pd.Timedelta(value).to_pytimedelta()
-    except (ValueError, TypeError) as error:
-        constraint = "a length of time such as '1d' or '6h'"
+        found = pd.Timedelta(_seconds(value)).to_pytimedelta()
+    except (ValueError, TypeError, AttributeError) as error:
+        constraint = "seconds or a length of time such as '1d' or 'PT6H'"
         raise ParameterError.of(parameter, "check_model", constraint, value) from error
-    if not isinstance(found, timedelta) or found < timedelta(0):
-        raise ParameterError.of(parameter, "check_model", "a length of time", value)
+    if found < timedelta(0):
+        raise ParameterError.of(parameter, "check_model", "at least nothing", value)
     return found
+
+
+def _seconds(value: Span) -> timedelta | str:
+    try:
+        return timedelta(seconds=float(value))  # type: ignore[arg-type]  # a length is no number
+    except (TypeError, ValueError):
+        return value  # type: ignore[return-value]  # neither is it

@@ -110,7 +110,7 @@ def expected_auc(scores: Floats, chance: Floats) -> Estimate:
 def judge_estimate(
     estimated: dict[str, Metric], n: int, n_reference: int | None, bar: Bar, min_rows: int
 ) -> Finding:
-    """Judge the estimated figure as the known one is judged."""
+    """Judge the estimated figure as the known one is; uncalibrated it is no more than a warning."""
     metric = estimated.get(bar.metric)
     if metric is None:
         reason = f"Performance was not estimated: {n} predictions do not allow it."
@@ -133,8 +133,9 @@ def judge_estimate(
     return finding(
         "estimated_performance",
         told,
-        crossed=missed,
+        crossed=missed and n_reference is not None,
         value=metric.value,
         threshold=bar.limit,
         n=n,
+        warning=missed,
     )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from airflow_mlops_provider.steps.evaluate.fairness import fairness_of
 from airflow_mlops_provider.steps.metrics.figures import Sample
 from airflow_mlops_provider.steps.monitor.settings import finding
 
@@ -38,6 +37,9 @@ def live_fairness(
         threshold: The score from which on class 1 is decided.
         min_rows: Predictions that a group needs.
     """
+    # late: that package imports MLflow, which takes longer than the rest of a report
+    from airflow_mlops_provider.steps.evaluate.fairness import fairness_of
+
     if len(labelled) >= min_rows:
         sample = replace(labelled.sample, threshold=threshold)
         found = fairness_of(labelled.groups, sample, [*columns.values()], min_rows)

@@ -49,20 +49,19 @@ COLUMNS = (
     "shadow",
 )
 _MEMORY = "256MB"
-_ANSWERED = """
+_KEY = 'hash(request_id, "row")'
+_SUPERSEDED = f"""
 CREATE TABLE superseded AS
-WITH given AS (
-    SELECT file_row_number, hash(request_id, "row") AS key, request_id, "row", attempt, ts,
-        deployment
-    FROM live WHERE status < 400
-), repeated AS (SELECT key FROM given GROUP BY key HAVING count(*) > 1)
-SELECT file_row_number FROM given SEMI JOIN repeated USING (key)
+SELECT file_row_number FROM live SEMI JOIN repeated ON {_KEY} = repeated.key WHERE status < 400
 QUALIFY row_number() OVER (
     PARTITION BY request_id, "row" ORDER BY attempt DESC, ts DESC, deployment DESC
-) > 1;
+) > 1
+"""  # noqa: S608 - ours
+_ANSWERED = """
 CREATE VIEW answered AS
-SELECT * FROM live ANTI JOIN superseded USING (file_row_number) WHERE status < 400;
+SELECT * FROM live ANTI JOIN superseded USING (file_row_number) WHERE status < 400
 """
+_ALL_ANSWERED = "CREATE VIEW answered AS SELECT * FROM live WHERE status < 400"
 
 
 @dataclass(frozen=True)
@@ -194,8 +193,25 @@ def _create_views(connection: duckdb.DuckDBPyConnection, path: str, scope: Scope
         n_future = live.filter(ColumnExpression("ts") > now).count("*").fetchall()[0][0]
         live = live.filter(ColumnExpression("ts") <= now)
     live.create_view("live")
+    repeated = _repeated(connection)
+    if not len(repeated):
+        connection.execute(_ALL_ANSWERED)
+        return int(n_future)
+    connection.register("repeated", pa.table({"key": repeated}))
+    connection.execute(_SUPERSEDED)
+    connection.unregister("repeated")
     connection.execute(_ANSWERED)
     return int(n_future)
+
+
+def _repeated(connection: duckdb.DuckDBPyConnection) -> NDArray[np.uint64]:
+    """Return the hashes of requests that were answered more than once: 8 bytes a prediction."""
+    query = f"SELECT {_KEY} AS key FROM live WHERE status < 400"  # noqa: S608 - ours
+    reader = connection.sql(query).to_arrow_reader(BATCH_ROWS)
+    parts = [batch.column(0).to_numpy() for batch in reader]
+    keys = np.concatenate([np.empty(0, np.uint64), *parts])
+    keys.sort()
+    return np.unique(keys[1:][keys[1:] == keys[:-1]])
 
 
 def _local(uri: str, folder: str) -> str:

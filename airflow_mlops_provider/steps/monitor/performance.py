@@ -199,7 +199,8 @@ def _sorted(batches: Any, numbers: list[str], texts: list[str]) -> pd.DataFrame:
     if not tables:
         return pd.DataFrame({name: np.empty(0) for name in names})
     frame: pd.DataFrame = pa.concat_tables(tables).unify_dictionaries().to_pandas()
-    return frame.sort_values(numbers, ignore_index=True)
+    order = np.lexsort([frame[name] for name in reversed(numbers)])
+    return frame.take(order).reset_index(drop=True)
 
 
 def _encoded(column: pa.Array) -> pa.Array:
