@@ -20,7 +20,7 @@ from airflow_mlops_provider.exceptions import (
     RecordError,
     RegistryConflictError,
 )
-from airflow_mlops_provider.serving import metrics, openapi
+from airflow_mlops_provider.serving import feedback, metrics, openapi
 from airflow_mlops_provider.serving.body import read_body
 from airflow_mlops_provider.serving.host import CAPABILITIES, ServingHost
 from airflow_mlops_provider.serving.options import DeploymentOptions
@@ -103,8 +103,13 @@ class AdminApi:
         """Forget the rollout."""
         return await self.host.clear_rollout(_endpoint(request))
 
+    async def send_feedback(self, request: Request) -> Any:
+        """Keep true outcomes: ``feedback``, a list of them, or one by itself."""
+        given = feedback.parsed(await _json(request))
+        return {"feedback_ids": await self.host.send_feedback(_endpoint(request), given)}
+
     async def rotate_logs(self, request: Request) -> Any:
-        """Close the open segments of the prediction log."""
+        """Close the open segments of the prediction log and of the feedback."""
         return await self.host.rotate_logs(_endpoint(request))
 
     async def status(self, request: Request) -> Any:
@@ -138,6 +143,7 @@ def build_app(host: ServingHost, token: str, *, public_metrics: bool = False) ->
         ("GET", f"{one}/rollout", api.get_rollout),
         ("PUT", f"{one}/rollout", api.put_rollout),
         ("DELETE", f"{one}/rollout", api.clear_rollout),
+        ("POST", f"{one}/feedback", api.send_feedback),
         ("POST", f"{one}/logs/rotate", api.rotate_logs),
         ("GET", f"{one}/status", api.status),
     ]

@@ -95,6 +95,8 @@ def _row(line: bytes) -> dict[str, Any] | None:
     """Return a line of the log as values of the part's columns, or None if it is torn."""
     try:
         entry = json.loads(line)
+        if rb"\ud" in line:  # half a surrogate pair is no text that Parquet could hold
+            json.dumps(entry, ensure_ascii=False).encode()
         label, event = entry["label"], entry["event_ts"]
         return {
             "feedback_id": str(entry["feedback_id"]),

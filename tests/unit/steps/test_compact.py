@@ -1,5 +1,6 @@
 import tempfile
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import fsspec.implementations.local as local
@@ -246,3 +247,60 @@ def test_dropped_and_hashed_inputs_are_carried_through(log):
     hashed = "0123456789abcdef" * 2
     write_segment(log, "a", [record(1, inputs={"x": 1.0}), record(2, inputs={"id": hashed})])
     assert [row["input.id"] for row in rows(compact(log))] == [None, hashed]
+
+
+def test_a_new_model_version_may_log_other_inputs_in_the_middle_of_a_window(log):
+    old = [record(i, inputs={"x": i, "gone": "a"}) for i in range(2)]
+    new = {"deployment": "v2", "model_uri": "models:/flights/2"}
+    write_segment(log, "a", old)
+    compact(log)
+    inputs = [{"x": 0.5, "new": [1]}, {"x": None, "new": None}]
+    write_segment(log, "b", [record(2 + i, inputs=inputs[i], **new) for i in range(2)])
+    ref = compact(log)
+    found = [(row["input.x"], row["input.gone"], row["input.new"]) for row in rows(ref)]
+    assert found == [(0, "a", None), (1, "a", None), (0.5, None, "[1]"), (None, None, None)]
+    assert ref.model_versions == ["models:/flights/1", "models:/flights/2"]
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_truncated_segment_loses_what_was_cut_off_and_nothing_else(log, compacted):
+    write_segment(log, "a", [record(i) for i in range(4)])
+    write_segment(log, "b", [record(9)])
+    if compacted:
+        assert compact(log).n_unreadable == 0
+    whole = (log / "a.jsonl").read_bytes()
+    (log / "a.jsonl").write_bytes(whole[: len(whole) // 2 + 5])
+    ref = compact(log)
+    kept = [f"r{i}" for i in ((0, 1, 2, 3, 9) if compacted else (0, 1, 9))]
+    assert [row["request_id"] for row in rows(ref)] == kept
+    assert ref.n_unreadable == 1
+
+
+def test_a_part_that_is_broken_is_named(log):
+    write_segment(log, "a", [record(1)])
+    compact(log)
+    (part,) = (log.parent / "ws/predictions/flights/parts").iterdir()
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(DataError, match=rf"Cannot read .*{part.name} as Parquet"):
+        compact(log)
+
+
+def test_windows_in_any_order_share_the_records_of_clocks_that_differ(log):
+    ahead = {"deployment": "v2", "ts": "2013-07-01T00:00:59+00:00"}
+    write_segment(log, "a", [record(i) for i in range(5)])
+    write_segment(log, "b", [record(10 + i, **ahead) for i in range(3)])
+    bounds = ["00:00:00", "00:00:03", "00:00:30", "00:01:00"]
+    windows = [(f"2013-07-01T{a}", f"2013-07-01T{b}") for a, b in pairwise(bounds)]
+
+    def found(workspace, order):
+        return {
+            start: compact(log, workspace, window_start=start, window_end=end)
+            for start, end in order
+        }
+
+    forth, back = found(log.parent / "x", windows), found(log.parent / "y", windows[::-1])
+    assert {start: ref.file_hash for start, ref in forth.items()} == {
+        start: ref.file_hash for start, ref in back.items()
+    }
+    ids = [row["request_id"] for start in sorted(forth) for row in rows(forth[start])]
+    assert sorted(ids) == sorted(f"r{i}" for i in (*range(5), 10, 11, 12))
