@@ -149,8 +149,9 @@ def judge_drift(inputs: Inputs | None, reference: str, limit: float | None) -> F
         return finding("drift", f"Drift was not looked at: {nothing}.", crossed=None)
     drifted = [item.feature for item in report.features if item.status == "drifted"]
     rows = "training rows" if reference == "training" else "rows of the window before"
+    words = {"insufficient_data": "too few to judge"}
     reason = (
-        f"The inputs are {report.verdict.replace('_', ' ')}: {len(drifted)} of "
+        f"The inputs are {words.get(report.verdict, report.verdict)}: {len(drifted)} of "
         f"{report.n_features} features drifted{f' ({_names(drifted)})' if drifted else ''} on "
         f"{report.n_current} predictions against {report.n_reference} {rows}."
     )

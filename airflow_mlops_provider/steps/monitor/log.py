@@ -126,19 +126,25 @@ class PredictionLog:
         """Return the answered predictions as rows for the drift engine."""
         return Rows(self.uri, [_Part(self, expressions)])
 
-    def column_of(self, name: str, parameter: str) -> str:
-        """Return the column of the log that a name means: an input, or a column of its own.
+    def columns_of(self, names: Sequence[str], parameter: str) -> dict[str, str]:
+        """Return the columns of the log that names mean: inputs, or columns of its own.
+
+        A log of no answers has no inputs, and so may lack any of them.
 
         Raises:
-            DataError: there is none.
+            DataError: there is no such column.
         """
-        for column in (f"{INPUT}{name}", name):
-            if column in self.types:
-                return column
-        raise DataError(
-            f"Expected {parameter} to name inputs or columns of {self.uri}, got {name!r}. It has "
-            f"the inputs {self.inputs[:20]}."
-        )
+        known = {name: self._column_of(name) for name in names}
+        unknown = [name for name, column in known.items() if column is None]
+        if unknown and self.inputs:
+            raise DataError(
+                f"Expected {parameter} to name inputs or columns of {self.uri}, got {unknown}. It "
+                f"has the inputs {self.inputs[:20]}."
+            )
+        return {name: column for name, column in known.items() if column is not None}
+
+    def _column_of(self, name: str) -> str | None:
+        return next((each for each in (f"{INPUT}{name}", name) if each in self.types), None)
 
 
 @dataclass(frozen=True)

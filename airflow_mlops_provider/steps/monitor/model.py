@@ -161,9 +161,8 @@ def observe(
         report = seen.report(predictions, endpoint)
         found = [*seen.findings()]
         if asked.fairness:
-            columns = {name: log.column_of(name, "fairness") for name in asked.fairness}
             fair = live_fairness(
-                truth, seen.scored, columns, threshold=decision_threshold, min_rows=GROUP_ROWS
+                truth, seen.scored, seen.groups, threshold=decision_threshold, min_rows=GROUP_ROWS
             )
             found.append(judge_fairness(fair, asked.limits, len(truth) or len(seen.scored)))
             report = replace(report, fairness=fair)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ def monitoring_page(
     return render_page(
         "monitoring.html",
         report=report,
+        statuses=Counter(each.status for each in report.findings),
         findings=sorted(report.findings, key=lambda each: _ORDER[each.status]),
         quality=report.quality[:_SHOWN],
         features=report.drift.features[:_SHOWN] if report.drift else [],

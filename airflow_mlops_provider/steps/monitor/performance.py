@@ -97,7 +97,8 @@ def labelled_of(
         score, label = quoted(score_column), quoted(label_column)
         known = f"isfinite(CAST({score} AS DOUBLE)) AND {label} IS NOT NULL"
         _require_labels(log, label, label_column, known, task)
-        columns = {name: f"CAST({quoted(name)} AS VARCHAR)" for name in _columns(log, groups)}
+        names = log.columns_of(groups, "segments or fairness").values()
+        columns = {name: f"CAST({quoted(name)} AS VARCHAR)" for name in names}
         pair = {"score": f"CAST({score} AS DOUBLE)", "label": f"CAST({label} AS DOUBLE)"}
         rows = _sorted(log.batches(pair | columns, known), [*pair], [*columns])
         median, late, n_early = _delay(log, known)
@@ -139,8 +140,8 @@ def judge_performance(
     n = len(labelled)
     metric = performance.get(bar.metric)
     if metric is None:
-        classes = " without both classes" if bar.metric == "auc" else ""
-        reason = f"Quality is unknown: {n} labelled predictions{classes}."
+        lacking = f"{n} labelled predictions without both classes" if n else "no label has come"
+        reason = f"Quality is unknown: {lacking}."
         return finding("performance", reason, crossed=None, n=n)
     name = bar.metric.upper().replace("_", " ")
     reached = "" if coverage is None else f", {coverage:.1%} of those answered"
@@ -167,10 +168,6 @@ def judge_performance(
 def _span(metric: Metric) -> str:
     span = "unknown" if metric.high is None else f"{metric.low:.3f} to {metric.high:.3f}"
     return f"{metric.value:.3f} (95 % interval {span})"
-
-
-def _columns(log: PredictionLog, names: Sequence[str]) -> list[str]:
-    return [*dict.fromkeys(log.column_of(name, "segments or fairness") for name in names)]
 
 
 def _require_labels(log: PredictionLog, label: str, name: str, known: str, task: Task) -> None:

@@ -55,8 +55,9 @@ class Seen:
             share = 1.0 if limits["drifted_share"] is None else limits["drifted_share"]
             self.inputs = inputs_of(log, asked.profile_uri, share, self.traffic.n_answered)
         self.segments = segment_columns(log, asked.segments, asked.scope.model_uri is None)
-        columns = [log.column_of(name, "fairness") for name in asked.fairness]
-        self.scored = scored_rows(log, [*dict.fromkeys([*self.segments.values(), *columns])])
+        self.groups = log.columns_of(asked.fairness, "fairness")
+        columns = dict.fromkeys([*self.segments.values(), *self.groups.values()])
+        self.scored = scored_rows(log, [*columns])
         self.scores = self.scored[SCORE].to_numpy(float)
         self.segment_reports = segments_of(log, self.segments, self.scored, truth, asked.task)
         self.performance = performance_of(truth, asked.task)

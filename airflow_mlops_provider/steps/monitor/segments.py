@@ -30,7 +30,7 @@ def segment_columns(
     log: PredictionLog, names: tuple[str, ...], every_model: bool
 ) -> dict[str, str]:
     """Return name to column of the log; if all models are looked at, they are segments, too."""
-    columns = {name: log.column_of(name, "segments") for name in names}
+    columns = log.columns_of(names, "segments")
     if every_model and log.one(["count(DISTINCT model_uri)"], view="live")[0] > 1:
         columns.setdefault("model_uri", "model_uri")
     return columns

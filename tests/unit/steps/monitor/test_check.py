@@ -281,7 +281,7 @@ class TestPage:
             reasons=[],
         )
         page = monitoring_page(nothing, {}, consecutive=1)
-        assert "no signal" in page
+        assert "too little to tell" in page
         assert "No figure is known yet" in page
 
 
