@@ -145,11 +145,11 @@ def find_signal(
 
 
 def shortened(report: MonitoringReport) -> MonitoringReport:
-    """Return a report small enough for an asset event: of each table the first 20 rows."""
+    """Return a report small enough for an asset event: of a table 20 rows, of a group five."""
     return replace(
         report,
         drift=shortened_drift(report.drift) if report.drift else None,
-        quality=report.quality[:_MAX_NAMES],
+        quality=report.quality[:_MAX_ENTRIES],
         segments=report.segments[:_MAX_ENTRIES],
         fairness=[_shortened_fairness(each) for each in report.fairness],
     )

@@ -115,7 +115,7 @@ def judge_quality(
     gone = inputs.missing if inputs is not None and traffic.n_answered else []
     if n < min_rows:
         reason = f"Data quality is unknown: {n} predictions, at least {min_rows} are needed.{odd}"
-        return finding("quality", reason, crossed=None, n=n, warning=bool(n_future))
+        return finding("quality", reason, crossed=None, n=n)
     if gone:
         reason = f"The log lacks {len(gone)} features of the reference: {_names(gone)}.{odd}"
         value, total = float(len(gone)), 0.0

@@ -166,7 +166,7 @@ def open_log(uri: str, scope: Scope, columns: Sequence[str] = COLUMNS) -> Iterat
     Raises:
         DataError: the file is gone or broken, or lacks one of ``columns``.
     """
-    with tempfile.TemporaryDirectory(prefix="mlops-monitor-") as folder, readable(uri):
+    with tempfile.TemporaryDirectory(prefix="mlops-monitor-") as folder, readable(uri), _whole(uri):
         path = _local(uri, folder)
         schema = pq.read_schema(path)
         missing = [name for name in columns if name not in schema.names]
@@ -181,6 +181,22 @@ def open_log(uri: str, scope: Scope, columns: Sequence[str] = COLUMNS) -> Iterat
             connection.execute("SET preserve_insertion_order = false")
             n_future = _create_views(connection, path, scope)
             yield PredictionLog(connection, uri, schema, n_future)
+
+
+@contextmanager
+def _whole(uri: str) -> Iterator[None]:
+    """Name the file in which DuckDB found a damaged page."""
+    try:
+        yield
+    except duckdb.Error as error:
+        # of a damaged header it tells with a bare error
+        damaged = isinstance(error, duckdb.InvalidInputException | duckdb.IOException)
+        if not damaged and type(error) is not duckdb.Error:
+            raise
+        raise DataError(
+            f"Cannot read {uri} as Parquet: {str(error).splitlines()[0]}. The file is damaged; run "
+            "the task that wrote it again (clear it)."
+        ) from error
 
 
 def _create_views(connection: duckdb.DuckDBPyConnection, path: str, scope: Scope) -> int:

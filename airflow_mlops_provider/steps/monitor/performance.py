@@ -95,11 +95,11 @@ def labelled_of(
     wanted = [*dict.fromkeys([*COLUMNS, score_column, label_column])]
     with open_log(labelled.uri, scope, wanted) as log:
         score, label = quoted(score_column), quoted(label_column)
-        known = f"isfinite(CAST({score} AS DOUBLE)) AND {label} IS NOT NULL"
+        known = f"isfinite(TRY_CAST({score} AS DOUBLE)) AND {label} IS NOT NULL"
         _require_labels(log, label, label_column, known, task)
         names = log.columns_of(groups, "segments or fairness").values()
         columns = {name: f"CAST({quoted(name)} AS VARCHAR)" for name in names}
-        pair = {"score": f"CAST({score} AS DOUBLE)", "label": f"CAST({label} AS DOUBLE)"}
+        pair = {"score": f"TRY_CAST({score} AS DOUBLE)", "label": f"CAST({label} AS DOUBLE)"}
         rows = _sorted(log.batches(pair | columns, known), [*pair], [*columns])
         median, late, n_early = _delay(log, known)
     sample = Sample(rows["label"].to_numpy(float), rows["score"].to_numpy(float))

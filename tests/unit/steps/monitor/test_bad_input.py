@@ -73,12 +73,17 @@ class TestNothingToSee:
         with pytest.raises(DataError, match="is gone"):
             monitor_model(batch, endpoint="flights")
 
-    def test_a_truncated_log_is_said_to_be_broken(self, tmp_path):
-        batch = stored(tmp_path, log_table(1000))
+    @pytest.mark.parametrize("keep", [[0.0], [0.05, 0.3], [0.5, 0.9]])
+    def test_a_damaged_log_is_said_to_be_broken(self, tmp_path, keep):
+        batch = stored(tmp_path, log_table(1000, score=normal(1000)))
         path = tmp_path / f"{batch.file_hash}.parquet"
-        path.write_bytes(path.read_bytes()[:2000])
+        whole = path.read_bytes()
+        places = [int(share * len(whole)) for share in keep]
+        rest = whole[places[1] :] if len(places) > 1 else b""
+        middle = b"\xff" * (len(whole) - len(rest) - places[0])
+        path.write_bytes(whole[: places[0]] + middle + rest)
         with pytest.raises(DataError, match="Cannot read"):
-            monitor_model(batch, endpoint="flights")
+            monitor_model(batch, endpoint="flights", model_uri=MODEL)
 
 
 class TestSchemas:
@@ -157,12 +162,13 @@ class TestSchemas:
 
 
 class TestClocks:
-    def test_rows_of_the_future_are_counted_and_left_out(self, tmp_path):
-        now = START + timedelta(seconds=9)
-        report = monitor_model(stored(tmp_path, log_table(12)), endpoint="flights", now=now)
-        assert (report.n_predictions, report.n_future) == (10, 2)
+    @pytest.mark.parametrize(("n", "status"), [(10, "unknown"), (N, "warning")])
+    def test_rows_of_the_future_are_counted_and_left_out(self, tmp_path, n, status):
+        now = START + timedelta(seconds=n - 1)
+        report = monitor_model(stored(tmp_path, log_table(n + 2)), endpoint="flights", now=now)
+        assert (report.n_predictions, report.n_future) == (n, 2)
         assert report.window_end == now.isoformat()
-        assert finding_of(report, "quality").status == "warning"
+        assert finding_of(report, "quality").status == status
         assert "2 predictions claim to be of the future" in finding_of(report, "quality").reason
 
     def test_labels_before_their_predictions_are_counted_and_have_no_delay(self, tmp_path):
