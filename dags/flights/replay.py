@@ -13,6 +13,7 @@ All are the package's own steps on real flights, without Airflow; nothing is ran
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -69,6 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flights.replay")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep page and pictures there")
     folder = parser.parse_args().save
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     start = time.monotonic()
     found = replay(MONTHS)
     text = page(found)

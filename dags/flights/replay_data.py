@@ -33,6 +33,7 @@ class Landed:
 
     month: str
     n: int
+    n_arrived: int
     late_rate: float
     """Of the flights that arrived."""
 
@@ -51,7 +52,7 @@ def land_year(workspace: str, months: Sequence[str]) -> None:
 def landed(workspace: str, month: str) -> Landed:
     """Return how many flights of ``month`` there were, and how many of them came late."""
     late = pd.read_parquet(join(workspace, "landing", "flights", f"{month}.parquet"))[TARGET]
-    return Landed(month, len(late), float(late.mean()))
+    return Landed(month, len(late), int(late.count()), float(late.mean()))
 
 
 def end_of(month: str) -> pd.Timestamp:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ class Service:
 
     def __init__(self, workshop: Workshop) -> None:
         self._workspace = workshop.workspace
+        self._month = cache(self._known)
         self._done: dict[tuple[str, str], Live] = {}
 
     def live(self, champion: Candidate, month: str) -> Live:
@@ -62,10 +64,14 @@ class Service:
             self._done[key] = self._live(champion, month)
         return self._done[key]
 
-    def _live(self, champion: Candidate, month: str) -> Live:
+    def _known(self, month: str) -> tuple[pd.DataFrame, DatasetRef]:
+        """Return the flights of a month, and the labels that had come as it ended."""
         flights = flights_between(self._workspace, month, end_of(month).isoformat())
+        return flights, labels_known(flights, month, self._workspace)
+
+    def _live(self, champion: Candidate, month: str) -> Live:
+        flights, labels = self._month(month)
         predictions = log_predictions(flights, champion, join(self._workspace, "live", month))
-        labels = labels_known(flights, month, self._workspace)
         scored = pd.read_parquet(predictions.uri, columns=["entity_id", "score"])
         arrived = flights[flights[TARGET].notna()].merge(
             scored, left_on=ENTITY, right_on="entity_id"

@@ -19,15 +19,18 @@ if TYPE_CHECKING:
     from flights.replay_results import Course, Replay
 
 _NAMED = 3
-_VERDICTS = "month | flights | late | features drifted | moved most (PSI) | AUC | signals"
+_VERDICTS = (
+    "month | flights | late of all | late of arrived | features drifted | moved most (PSI) | AUC | "
+    "signals"
+)
 _COSTS = (
     "policy | trainings | promoted | champion kept | refused | flights learned from | AUC | "
     "Brier score | log loss | calibration error"
 )
 _GAINS = "policy | AUC | Brier score | log loss"
 _MONTHS = (
-    "month | learned until | late | predicted | AUC | Brier score | calibration error | signals | "
-    "gate"
+    "month | learned until | promised AUC | AUC | late of arrived | predicted | Brier score | "
+    "calibration error | signals | gate"
 )
 
 
@@ -59,19 +62,17 @@ def _monitored(course: Course, learned: Sequence[Landed]) -> Iterator[str]:
 
 
 def _compared(courses: Sequence[Course]) -> Iterator[str]:
-    yield "## Three policies of retraining"
-    yield "![AUC, calibration and Brier score by month, log loss by trainings]" + (
-        "(images/replay-policies.png)"
-    )
+    yield "## When to train anew"
+    yield "![Quality by month and by trainings](images/replay-policies.png)"
     yield _table(_COSTS, map(_costs, courses))
     yield (
         "All months together, with 95 % intervals that take days as independent. Triggered "
-        f"retraining rests {COOL_DOWN} days after a training. The gate asks for "
+        f"retraining rests {COOL_DOWN} day(s) after a training. The gate asks for "
         f"{RULE.mode.replace('_', '-')} by {RULE.margin} in {RULE.metric.upper()} and for floors."
     )
     yield f"Better than {courses[0].policy} by, on the same flights:"
     yield _table(_GAINS, ([each.policy, *map(_gain, each.gains.values())] for each in courses[1:]))
-    if unpromoted := [*dict.fromkeys(line for each in courses for line in _unpromoted(each))]:
+    if unpromoted := [line for each in courses for line in _unpromoted(each)]:
         yield "Challengers that were not promoted, and why:"
         yield "\n".join(unpromoted)
 
@@ -90,7 +91,11 @@ def _unpromoted(course: Course) -> Iterator[str]:
 
 
 def _learned(each: Landed) -> list[str]:
-    return [each.month, f"{each.n:,}", f"{each.late_rate:.1%}", "learned from", "", "", ""]
+    return [each.month, *_late(each.n, each.n_arrived, each.late_rate), "learned from", "", "", ""]
+
+
+def _late(n: int, n_arrived: int, late_rate: float) -> list[str]:
+    return [f"{n:,}", f"{late_rate * n_arrived / n:.1%}", f"{late_rate:.1%}"]
 
 
 def _verdicts(course: Course) -> Iterator[list[str]]:
@@ -102,8 +107,7 @@ def _verdicts(course: Course) -> Iterator[list[str]]:
         auc = report.performance["auc"]
         yield [
             each.month,
-            f"{report.n_predictions:,}",
-            f"{figures.late_rate:.1%}",
+            *_late(report.n_predictions, figures.n, figures.late_rate),
             f"{len(moved)} of {drift.n_features}",
             named or "-",
             f"{_interval(auc)} (n={auc.n:,})",
@@ -128,9 +132,10 @@ def _months(course: Course) -> Iterator[list[str]]:
         yield [
             each.month,
             each.champion.month,
+            f"{each.champion.evaluation.metrics['auc'].value:.3f}",
+            _interval(figures.auc),
             f"{figures.late_rate:.1%}",
             f"{figures.predicted_rate:.1%}",
-            _interval(figures.auc),
             _interval(figures.brier),
             f"{figures.calibration_error:.3f}",
             _signals(each),
@@ -140,10 +145,6 @@ def _months(course: Course) -> Iterator[list[str]]:
 
 def _signals(served: MonthServed) -> str:
     return ", ".join(served.live.report.signals) or "-"
-
-
-def _floor(course: Course) -> float:
-    return course.months[0].champion.evaluation.metrics["auc"].value - MAX_DROP
 
 
 def _interval(metric: Metric) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from flights.replay_data import end_of
@@ -13,9 +14,8 @@ if TYPE_CHECKING:
     from flights.replay_live import Live
     from flights.replay_models import Candidate
 
-COOL_DOWN = 28
+COOL_DOWN = 1
 """Days that triggered retraining rests after a training; with a look a month it never has to."""
-TRIGGERS = {"drift", "performance"}
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,15 @@ class Policy:
     """Days between two trainings."""
 
 
+def _raised(signals: Set[str], report: MonitoringReport) -> bool:
+    return bool(signals & {*report.signals})
+
+
 POLICIES = (
     Policy("no retraining", lambda report: False),
     Policy("every month", lambda report: True),
-    Policy("when triggered", lambda report: bool(TRIGGERS & {*report.signals}), COOL_DOWN),
+    Policy("on drift or performance", partial(_raised, {"drift", "performance"}), COOL_DOWN),
+    Policy("on performance", partial(_raised, {"performance"}), COOL_DOWN),
 )
 
 

@@ -119,7 +119,7 @@ def champions(policy, world):
     return [each.champion.month for each in follow(policy, world, candidate("2013-03"), MONTHS)]
 
 
-NEVER, MONTHLY, TRIGGERED = POLICIES
+NEVER, MONTHLY, TRIGGERED, DEGRADED = POLICIES
 
 
 def test_without_retraining_the_first_champion_serves_the_whole_year():
@@ -137,6 +137,12 @@ def test_every_month_trains_anew_but_not_for_nobody_after_the_last():
 def test_only_drift_and_performance_trigger_retraining():
     world = FakeWorld({"2013-04": ["service", "fairness"], "2013-05": ["kpi", "performance"]})
     assert champions(TRIGGERED, world) == ["2013-03", "2013-03", "2013-05", "2013-05"]
+
+
+def test_drift_alone_does_not_trigger_who_waits_for_degradation():
+    world = FakeWorld({"2013-04": ["drift"], "2013-05": ["drift", "performance"]})
+    assert champions(DEGRADED, world) == ["2013-03", "2013-03", "2013-05", "2013-05"]
+    assert world.trained == ["2013-05"]
 
 
 def test_a_challenger_that_the_gate_does_not_promote_serves_nobody():
@@ -183,16 +189,17 @@ def found():
     world = FakeWorld(signals, outcomes)
     first = candidate("2013-03")
     served = {each.name: list(follow(each, world, first, MONTHS)) for each in POLICIES}
-    return Replay([Landed("2013-03", 28_834, 0.219)], courses(served))
+    return Replay([Landed("2013-03", 28_800, 27_000, 0.2)], courses(served))
 
 
 def test_a_policy_is_told_with_its_trainings_and_what_they_brought(found):
-    never, monthly, triggered = found.courses
+    never, monthly, triggered, degraded = found.courses
     assert (never.trainings, never.rows, never.seconds) == (0, 0, 0)
     assert all(gain.low == gain.value == gain.high == 0 for gain in never.gains.values())
     assert monthly.n_outcomes == {"keep_champion": 1, "promote": 1, "refused": 1}
     assert (monthly.rows, monthly.seconds) == (300, 6.0)
     assert triggered.n_outcomes == {"promote": 1, "refused": 1}
+    assert degraded.n_outcomes == {"refused": 1}
     for policy in (monthly, triggered):
         assert policy.pooled["auc"].value > never.pooled["auc"].value
         assert policy.gains["auc"].low > 0
@@ -203,13 +210,13 @@ def test_a_policy_is_told_with_its_trainings_and_what_they_brought(found):
 
 def test_the_page_shows_months_signals_costs_and_refusals(found):
     text = page(found)
-    assert "| 2013-03 | 28,834 | 21.9% | learned from |" in text
+    assert "| 2013-03 | 28,800 | 18.8% | 20.0% | learned from |" in text
     assert "| 2013-05 | 600 |" in text
     assert "| every month | 3 | 1 | 1 | 1 | 300 |" in text
-    assert "- when triggered, end of 2013-06: `floor:auc`: 0.5" in text
+    assert "- on drift or performance, end of 2013-06: `floor:auc`: 0.5" in text
     assert "nan" not in text
     tables = re.findall(r"(?m)(?:^\|.*\n)+", text)
-    assert [table.count("\n") - 2 for table in tables] == [5, 3, 2, 4, 4, 4]
+    assert [table.count("\n") - 2 for table in tables] == [5, 4, 3, 4, 4, 4, 4]
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
