@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE  # Airflow starts many processes: they need the
 
 BENCH ?= imports parse snapshot validation drift drift_soundness materialize \
 	feature_stores training tuning tracking auc slices gate gate_soundness scorer prediction_log \
-	router rollout_soundness ab_soundness waiting batch_predict
+	router rollout_soundness ab_soundness waiting batch_predict monitoring
 
 took = start=$$(date +%s); $(1) && echo "== $(notdir $@) took $$(($$(date +%s) - start)) s"
 

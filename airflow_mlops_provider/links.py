@@ -64,6 +64,13 @@ class DriftReportLink(_PushedLink):
     xcom_key = "drift_report_url"
 
 
+class MonitoringLink(_PushedLink):
+    """Opens the report on live traffic."""
+
+    name = "Monitoring report"
+    xcom_key = "monitoring_report_url"
+
+
 class NotebookLink(_PushedLink):
     """Opens the notebook that a task executed."""
 

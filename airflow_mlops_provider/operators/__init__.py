@@ -5,6 +5,7 @@ from airflow_mlops_provider.operators.approve import ApproveModelOperator
 from airflow_mlops_provider.operators.artifact import CheckModelArtifactOperator
 from airflow_mlops_provider.operators.bandit import BanditRolloutOperator
 from airflow_mlops_provider.operators.behaviour import CheckModelBehaviourOperator
+from airflow_mlops_provider.operators.compact import CompactPredictionLogOperator
 from airflow_mlops_provider.operators.deploy import DeployModelOperator, UndeployModelOperator
 from airflow_mlops_provider.operators.drift import (
     DetectDriftBranchOperator,
@@ -21,12 +22,9 @@ from airflow_mlops_provider.operators.features import (
     FeastPushOperator,
 )
 from airflow_mlops_provider.operators.gate import ValidateModelOperator
+from airflow_mlops_provider.operators.labels import JoinLabelsOperator
 from airflow_mlops_provider.operators.materialize import FeastMaterializeOperator
-from airflow_mlops_provider.operators.monitor import (
-    CompactPredictionLogOperator,
-    JoinLabelsOperator,
-    MonitorModelOperator,
-)
+from airflow_mlops_provider.operators.monitor import MonitorModelOperator
 from airflow_mlops_provider.operators.notebook import RunNotebookOperator
 from airflow_mlops_provider.operators.pipeline import (
     FinishPipelineRunOperator,

@@ -26,7 +26,6 @@ from airflow_mlops_provider.records.data import (
 )
 from airflow_mlops_provider.records.delivery import (
     EndpointRef,
-    MonitoringReport,
     PredictionBatchRef,
     RolloutVerdict,
 )
@@ -56,6 +55,13 @@ from airflow_mlops_provider.records.models import (
     StudyRef,
     TrainingSpec,
 )
+from airflow_mlops_provider.records.monitoring import (
+    AttributionDrift,
+    FeatureQuality,
+    Finding,
+    MonitoringReport,
+    SegmentReport,
+)
 from airflow_mlops_provider.records.notebooks import NotebookRun
 from airflow_mlops_provider.records.predictions import ModelBundleRef, PredictionPartsRef
 from airflow_mlops_provider.records.reproduction import (
@@ -73,6 +79,7 @@ from airflow_mlops_provider.records.runs import (
 __all__ = [
     "ABTestVerdict",
     "ArtifactCheck",
+    "AttributionDrift",
     "BanditVerdict",
     "BehaviourReport",
     "BehaviourResult",
@@ -88,8 +95,10 @@ __all__ = [
     "ExpectationResult",
     "Fairness",
     "FeatureDrift",
+    "FeatureQuality",
     "FeatureSkew",
     "FeatureSkewReport",
+    "Finding",
     "GateReason",
     "GateVerdict",
     "Importance",
@@ -110,6 +119,7 @@ __all__ = [
     "RolloutVerdict",
     "SearchSpec",
     "SegmentDrift",
+    "SegmentReport",
     "SkewExample",
     "SliceMetric",
     "SplitRef",

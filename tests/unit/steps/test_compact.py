@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.steps import compact as compact_module
+from airflow_mlops_provider.steps import segments as segments_module
 from airflow_mlops_provider.steps.compact import compact_log
 from tests.prediction_logs import record, write_segment
 
@@ -150,6 +151,8 @@ def test_bad_input_is_named(log):
         compact(log, endpoint="../flights")
     with pytest.raises(ParameterError, match="window_end parameter of compact_log"):
         compact(log, window_end="tomorrow")
+    with pytest.raises(ParameterError, match=r"after window_start.* CronDataIntervalTimetable"):
+        compact(log, window_start="2013-07-01", window_end="2013-07-01")
 
 
 class Killed(BaseException):
@@ -220,7 +223,7 @@ def test_the_batch_does_not_depend_on_when_segments_were_compacted(segments):
 
 def test_memory_does_not_grow_with_the_log(log, monkeypatch):
     monkeypatch.setattr(compact_module, "_ROWS_AT_ONCE", 10)
-    monkeypatch.setattr(compact_module, "_PART_ROWS", 25)
+    monkeypatch.setattr(segments_module, "PART_ROWS", 25)
     most = []
     conformed = compact_module.conformed
     monkeypatch.setattr(
