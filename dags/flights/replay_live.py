@@ -16,11 +16,12 @@ import pandas as pd
 from airflow_mlops_provider.serving.prediction_log import PredictionLog
 from airflow_mlops_provider.steps.compact import compact_log
 from airflow_mlops_provider.steps.evaluate import load_model, predict_score
+from airflow_mlops_provider.steps.labels import join_labels
 from airflow_mlops_provider.steps.metrics.figures import Sample
-from airflow_mlops_provider.steps.monitor import join_labels, monitor_model
+from airflow_mlops_provider.steps.monitor.model import monitor_model
 from airflow_mlops_provider.workspace import join
 from flights.columns import ENTITY, FEATURES, TARGET, TIME
-from flights.replay_data import end_of, flights_between, labels_known
+from flights.replay_data import LABEL_TIME, end_of, flights_between, labels_known
 from flights.settings import ENDPOINT
 
 if TYPE_CHECKING:
@@ -104,7 +105,12 @@ def look(
 ) -> MonitoringReport:
     """Join the labels that came, and ask the monitor about a champion's predictions."""
     labelled = join_labels(
-        predictions, labels, label_key=ENTITY, label_column=TARGET, workspace=workspace
+        predictions,
+        labels,
+        label_key=ENTITY,
+        label_column=TARGET,
+        updated_column=LABEL_TIME,
+        workspace=workspace,
     )
     return monitor_model(
         predictions,
@@ -115,6 +121,7 @@ def look(
         baseline=champion.evaluation.metrics["auc"],
         max_drop=MAX_DROP,
         model_uri=champion.model.model_uri,
+        reference_predictions=champion.evaluation.predictions_uri,
     )
 
 

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 _NAMED = 3
 _VERDICTS = (
-    "month | flights | late of all | late of arrived | features drifted | moved most (PSI) | AUC | "
+    "month | flights | late of all | late of arrived | features drifted | moved most (PSI) | "
     "signals"
 )
+_QUALITY = "month | moved scores (PSI) | estimated AUC | labels | AUC | Brier score"
 _COSTS = (
     "policy | trainings | promoted | champion kept | refused | flights learned from | AUC | "
     "Brier score | log loss | calibration error"
@@ -53,11 +54,14 @@ def _monitored(course: Course, learned: Sequence[Landed]) -> Iterator[str]:
     yield "## What the monitor said of the first champion"
     yield "![Late flights, drift and AUC by month](images/replay-verdicts.png)"
     yield _table(_VERDICTS, [*map(_learned, learned), *_verdicts(course)])
+    yield _table(_QUALITY, _quality(course))
     promised = course.months[0].champion.evaluation.metrics["auc"]
     yield (
         f"`drift` is raised from {MAX_DRIFTED_SHARE:.0%} drifted features on; `performance` if the "
         f"whole 95 % interval of the AUC lies below {promised.value - MAX_DROP:.3f}: the champion "
-        f"was promoted with {_interval(promised)} (n={promised.n:,}), and may lose {MAX_DROP}."
+        f"was promoted with {_interval(promised)} (n={promised.n:,}), and may lose {MAX_DROP}. The "
+        "estimate is made without labels, and assumes that what is late for given inputs is as it "
+        "was."
     )
 
 
@@ -91,7 +95,7 @@ def _unpromoted(course: Course) -> Iterator[str]:
 
 
 def _learned(each: Landed) -> list[str]:
-    return [each.month, *_late(each.n, each.n_arrived, each.late_rate), "learned from", "", "", ""]
+    return [each.month, *_late(each.n, each.n_arrived, each.late_rate), "learned from", "", ""]
 
 
 def _late(n: int, n_arrived: int, late_rate: float) -> list[str]:
@@ -104,14 +108,26 @@ def _verdicts(course: Course) -> Iterator[list[str]]:
         assert drift is not None, "the replay always has a profile"
         moved = [item for item in drift.features if item.status == "drifted"]
         named = ", ".join(f"{item.feature} {item.psi:.2f}" for item in moved[:_NAMED])
-        auc = report.performance["auc"]
         yield [
             each.month,
             *_late(report.n_predictions, figures.n, figures.late_rate),
             f"{len(moved)} of {drift.n_features}",
             named or "-",
-            f"{_interval(auc)} (n={auc.n:,})",
             _signals(each),
+        ]
+
+
+def _quality(course: Course) -> Iterator[list[str]]:
+    for each in course.months:
+        report = each.live.report
+        scores, estimated = report.prediction_drift, report.estimated_performance.get("auc")
+        yield [
+            each.month,
+            f"{scores.psi:.2f}" if scores and scores.psi is not None else "-",
+            _interval(estimated) if estimated else "-",
+            f"{report.n_labelled:,} ({report.label_coverage or 0:.1%})",
+            _interval(report.performance["auc"]),
+            _interval(report.performance["brier"]),
         ]
 
 

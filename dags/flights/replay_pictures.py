@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ _BLUE, _ORANGE, _GREEN, _GREY = "#0072b2", "#d55e00", "#009e73", "#8a94a0"
 _STYLES = ((_GREY, "s", 5), (_BLUE, "o", 10), (_ORANGE, "^", 7), (_GREEN, "v", 5))
 """Of each policy: colours of Okabe and Ito, a marker for those who see none, and its size, so that
 what lies below another shows."""
+
+
+_EST = "estimated without labels"
 
 
 def save_pictures(replay: Replay, folder: Path) -> None:
@@ -68,6 +72,10 @@ def _performance(axes: Axes, course: Course, places: Sequence[int]) -> None:
     values = [each.value for each in found]
     axes.errorbar(places, values, yerr=_spans(found), color=_BLUE, linestyle="none")
     _dots(axes, places, values, ["performance" in report.signals for report in reports])
+    guesses = [report.estimated_performance.get("auc") for report in reports]
+    estimated = [each.value if each else math.nan for each in guesses]
+    axes.plot(places, estimated, color=_GREEN, marker="D", markersize=5, linestyle=":", label=_EST)
+    axes.legend(frameon=False, loc="lower left")
     promised = course.months[0].champion.evaluation.metrics["auc"].value
     axes.axhline(promised - MAX_DROP, color=_ORANGE, linestyle="--", linewidth=1)
     axes.set_title("AUC with 95 % interval (filled: signal raised; dashed: threshold)", loc="left")

@@ -80,7 +80,9 @@ def report(signals):
         error_rate=0.0,
         latency_p95_ms=None,
         drift=drift,
-        performance={"auc": metric(0.65)},
+        performance={"auc": metric(0.65), "brier": metric(0.2)},
+        estimated_performance={"auc": metric(0.68)},
+        label_coverage=0.95,
         signals=signals,
         reasons=[],
     )
@@ -214,9 +216,10 @@ def test_the_page_shows_months_signals_costs_and_refusals(found):
     assert "| 2013-05 | 600 |" in text
     assert "| every month | 3 | 1 | 1 | 1 | 300 |" in text
     assert "- on drift or performance, end of 2013-06: `floor:auc`: 0.5" in text
+    assert "| 0.680 (0.670 to 0.690) | 600 (95.0%) | 0.650 (0.640 to 0.660) |" in text
     assert "nan" not in text
     tables = re.findall(r"(?m)(?:^\|.*\n)+", text)
-    assert [table.count("\n") - 2 for table in tables] == [5, 4, 3, 4, 4, 4, 4]
+    assert [table.count("\n") - 2 for table in tables] == [5, 4, 4, 3, 4, 4, 4, 4]
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
