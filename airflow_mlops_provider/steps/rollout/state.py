@@ -93,8 +93,10 @@ class RolloutState(DrivenState):
         return {"shield": 0 < self.weight < 100} if self.shield else {}
 
     @property
-    def fallback(self) -> dict[str, int]:
+    def fallback(self) -> dict[str, int] | None:
         """The champion, for as long as it is there to fall back to."""
+        if not self.moves_traffic:
+            return None
         final = self.state == "RETIRING" or (self.state == "SUCCEEDED" and self.weight == 100)
         return {self.candidate if final else self.champion: 100}
 
