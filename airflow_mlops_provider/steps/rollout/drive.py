@@ -94,8 +94,9 @@ def tick(target: TrafficTarget, endpoint: str, plan: DrivenPlan, now: float) -> 
             deployments=ref.deployments,
         )
         written = kind.decide(plan, written, observation, now)
-    if written != state:
+    if written.state != state.state:
         written = written.noted(now)
+    if written != state:
         _keep(target, endpoint, plan, written)
     return written
 
@@ -235,6 +236,7 @@ def _write(
     try:
         traffic = state.traffic if state.moves_traffic else dict(ref.traffic)
         target.set_traffic(ref.endpoint, traffic, generation=ref.generation, **more)
+        return state.settled()
     except RegistryConflictError:
         pass  # somebody moved first: the next tick looks again
     except MlopsError:

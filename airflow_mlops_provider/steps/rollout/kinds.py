@@ -149,6 +149,10 @@ class DrivenState(Record):
         """The traffic to go back to, also without a driver; None leaves it as it is."""
         return {self.champion: 100} if self.moves_traffic else None
 
+    def settled(self) -> Self:
+        """Return the state once its traffic is in force, after which any other is somebody's."""
+        return self
+
     def figures(self) -> dict[str, Any]:
         """Return a few JSON numbers that say where the evidence stands."""
         raise NotImplementedError

@@ -38,8 +38,8 @@ def decide(
         return state
     if state.state in _UNWATCHED:
         return _UNWATCHED[state.state](plan, state, observation, now)
-    if routed(observation.traffic) == state.traffic:  # to go back from here takes somebody else
-        state = replace(state, previous_weight=state.weight)
+    if routed(observation.traffic) == state.traffic:
+        state = state.settled()
     if not state.expects(observation.traffic):
         return _paused(state, now, f"somebody else set the traffic to {dict(observation.traffic)}")
     if observation.deployments.get(state.candidate) != state.model_uri:

@@ -110,6 +110,10 @@ class RolloutState(DrivenState):
         actual = routed(traffic)
         return actual in (self._split(self.weight), self._split(self.previous_weight))
 
+    def settled(self) -> RolloutState:
+        """Forget the weight before: from now on it is somebody else who goes back to it."""
+        return replace(self, previous_weight=self.weight)
+
     def entered(self, state: State, now: float, *, weight: int, reason: str = "") -> RolloutState:
         """Go on to another state or step, filing the evidence of the one that ends."""
         return replace(
