@@ -145,6 +145,8 @@ def _step(
     state, against = _compared(plan, state, sides)
     if against:
         return roll_back(state, now, against)
+    if routed(observation.traffic) != state.traffic:  # the step begins when its weight is in force
+        return replace(state, since=now, evidence=state.evidence.next_step())
     elapsed, seen = now - state.since, state.evidence.step
     enough = min(seen.champion.requests, seen.candidate.requests) >= plan.min_requests
     leaning = state.evidence.leaning(plan)

@@ -473,6 +473,18 @@ def test_a_transition_that_was_cut_short_is_finished(state):
     assert after.state == {"PROMOTING": "BAKING", "ROLLING_BACK": "ROLLED_BACK"}[state]
 
 
+def test_a_step_begins_when_its_weight_is_in_force():
+    target = with_champion()
+    now = until(target, "STEP") + 10
+    at_10 = RolloutState.from_document(target.rollout)
+    target.rollout = replace(at_10, weight=50, previous_weight=10).to_xcom()  # and then killed
+    target.serve(10_000)
+    assert tick(target, "e", plan(), now + 1000).weight == 50
+    assert target.traffic == {"v1": 50, "v2": 50}
+    state = tick(target, "e", plan(), now + 1020)
+    assert (state.state, state.weight, state.evidence.step.candidate.requests) == ("STEP", 50, 0)
+
+
 look = st.tuples(
     st.integers(0, 400),  # requests
     st.sampled_from([0.0, 0.0, 0.01, 0.3]),  # error rate of the champion
@@ -508,5 +520,6 @@ def test_whatever_happens_weights_only_rise_until_a_roll_back_and_the_machine_en
     if {"v2": 100} in target.history:
         steps = [step for step in final.steps if step["state"] == "STEP"]
         assert [step["weight"] for step in steps] == [10, 50]
+        assert weights[:3] == [10, 50, 100]
         assert all(step["candidate_requests"] >= 50 for step in steps)
         assert all(step["champion_requests"] >= 50 for step in steps)
