@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -83,8 +84,12 @@ class AdminApi:
         return ref.to_xcom()
 
     async def observe(self, request: Request) -> Any:
-        """Counters by deployment."""
-        return await self.host.observe(_endpoint(request))
+        """Counters by deployment; one that is no finite number is null."""
+        counted = await self.host.observe(_endpoint(request))
+        return {
+            deployment: {name: _finite(value) for name, value in counters.items()}
+            for deployment, counters in counted.items()
+        }
 
     async def pairs(self, request: Request) -> Any:
         """Mirrored requests by shadow deployment: ``tolerance``."""
@@ -212,6 +217,10 @@ async def _json(request: Request) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TypeError(f"expected an object, got {type(value).__name__}")
     return value
+
+
+def _finite(value: Any) -> Any:
+    return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
 def _endpoint(request: Request) -> str:

@@ -143,7 +143,7 @@ class ServingClient:
             mirror_traffic: Percent of requests copied to a deployment; None leaves it.
             sticky: Whether an entity stays on its side; None leaves it.
             shield: Whether what one deployment answers with a 5xx is asked of another that
-                carries traffic; None leaves it.
+                carries traffic; None leaves it until one deployment has all the traffic.
 
         Raises:
             RegistryConflictError: somebody else changed the traffic meanwhile.
@@ -188,13 +188,13 @@ class ServingClient:
         document: dict[str, Any],
         *,
         lease_seconds: float | None,
-        rollback_traffic: dict[str, int],
+        rollback_traffic: dict[str, int] | None,
     ) -> None:
         """Store a rollout's document and renew its lease.
 
         When the lease runs out and ``document["state"]`` is not a resting one, the host sets
-        ``rollback_traffic`` itself and writes ROLLED_BACK and the reason into the document. A
-        lease of None never runs out.
+        ``rollback_traffic`` itself (None leaves the traffic), takes the mirrors away, and writes
+        ROLLED_BACK and the reason into the document. A lease of None never runs out.
         """
         body = {
             "document": document,

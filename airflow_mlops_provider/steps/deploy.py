@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_mlops_provider.exceptions import ParameterError, RegistryConflictError
-from airflow_mlops_provider.steps.rollout.drive import TrafficTarget
 from airflow_mlops_provider.steps.rollout.state import is_running, routed
+from airflow_mlops_provider.steps.rollout.target import TrafficTarget
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.records import EndpointRef, ModelVersionRef
