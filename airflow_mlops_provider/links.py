@@ -85,6 +85,13 @@ class ModelCardLink(_PushedLink):
     xcom_key = "model_card_url"
 
 
+class RetrainingLink(_PushedLink):
+    """Opens what started a training, and why it was or was not worth one."""
+
+    name = "Why this run"
+    xcom_key = "retraining_url"
+
+
 class RolloutLink(_PushedLink):
     """Opens the page on which a rollout is watched while it runs."""
 

@@ -63,6 +63,13 @@ from airflow_mlops_provider.records.reproduction import (
     PredictionComparison,
     ReproductionReport,
 )
+from airflow_mlops_provider.records.retraining import (
+    AlertAnswer,
+    RetrainingDecision,
+    RetrainingEvent,
+    RetrainingOutcome,
+    RollbackVerdict,
+)
 from airflow_mlops_provider.records.runs import (
     DatasetUse,
     PipelineRunReport,
@@ -72,6 +79,7 @@ from airflow_mlops_provider.records.runs import (
 
 __all__ = [
     "ABTestVerdict",
+    "AlertAnswer",
     "ArtifactCheck",
     "BanditVerdict",
     "BehaviourReport",
@@ -107,6 +115,10 @@ __all__ = [
     "PredictionPartsRef",
     "Record",
     "ReproductionReport",
+    "RetrainingDecision",
+    "RetrainingEvent",
+    "RetrainingOutcome",
+    "RollbackVerdict",
     "RolloutVerdict",
     "SearchSpec",
     "SegmentDrift",
