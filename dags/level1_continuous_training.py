@@ -166,13 +166,13 @@ with DAG(
             task_id="deploy", model_version=register.output, endpoint=ENDPOINT
         )
 
-        record = RecordRetrainingOperator(
-            task_id="record",
-            decision=decide.output,
-            verdict=gate.output,
-            model_version=register.output,
-        )
-
         decide >> window
         validate >> build_features() >> apply >> features
-        deploy >> record.as_teardown(setups=decide)
+
+    record = RecordRetrainingOperator(
+        task_id="record",
+        decision=decide.output,
+        verdict=gate.output,
+        model_version=register.output,
+    )
+    deploy >> record.as_teardown(setups=decide) >> finish_run
