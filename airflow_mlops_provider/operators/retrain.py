@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import SkipMixin
 from airflow.sdk.log import redact  # type: ignore[attr-defined]  # it has no other public place
 
-from airflow_mlops_provider.links import RetrainingLink
+from airflow_mlops_provider.links import RetrainingLink, retraining_url
 from airflow_mlops_provider.operators.base import MlopsOperator
 from airflow_mlops_provider.operators.pipeline import any_failed
 from airflow_mlops_provider.records import (
@@ -83,7 +83,7 @@ class DecideRetrainingOperator(MlopsOperator, SkipMixin):
         """Decide, tell why, and act on it."""
         from airflow_mlops_provider.steps.promotion_lock import promotion_lock
         from airflow_mlops_provider.steps.retrain.ledger import Ledger, decide_retraining
-        from airflow_mlops_provider.steps.retrain.note import PAGE, log_decision, told
+        from airflow_mlops_provider.steps.retrain.note import log_decision, told
 
         with self.tracked_run(context) as run:
             ledger = Ledger(self.workspace_uri, self.name)
@@ -93,13 +93,14 @@ class DecideRetrainingOperator(MlopsOperator, SkipMixin):
                     ledger, run_name(context), events, policy, datetime.now(UTC)
                 )
             log_decision(run, decision)
-            self.link_artifact(context, run, RetrainingLink.xcom_key, PAGE)
+        ti = context["ti"]
+        ti.xcom_push(key=RetrainingLink.xcom_key, value=retraining_url(ti.dag_id, ti.run_id))
         self.log.info("%s", told(decision))
         # Skipping ends execute() early, so the decision is handed over first.
-        context["ti"].xcom_push(key="return_value", value=decision.to_xcom())
+        ti.xcom_push(key="return_value", value=decision.to_xcom())
         if decision.decision == "skip":
             followers = self.get_direct_relatives(upstream=False)
-            self.skip(context["ti"], [task for task in followers if not task.is_teardown])
+            self.skip(ti, [task for task in followers if not task.is_teardown])
         return decision.to_xcom()
 
     def _policy(self) -> Policy:

@@ -1,4 +1,4 @@
-"""The DAGs in docs/retraining.md stand there as they run: a training, and one that is not worth it."""
+"""The DAGs in docs/retraining.md run as they stand there: one that trains, one that need not."""
 
 from __future__ import annotations
 

@@ -18,7 +18,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from airflow_mlops_provider.exceptions import StackUnavailableError
 from airflow_mlops_provider.records import RetrainingDecision, RetrainingOutcome
+from airflow_mlops_provider.stack.client import FINISHED
 from airflow_mlops_provider.stack.local import USER, LocalStack
 from airflow_mlops_provider.steps.retrain.ledger import Ledger
 from flights.columns import FEATURES, TARGET
@@ -31,7 +33,7 @@ pytestmark = pytest.mark.slow  # a training of flights takes a minute, and there
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 TRAINING, MONITORING, ALERTS = "level1_continuous_training", "level1_monitoring", "level1_alerts"
-MINUTES = 10
+MINUTES = 20
 SETTLE_SECONDS = 6
 """Airflow 3.3.2 takes a question that is answered sooner for one whose process died."""
 N_LIVE = 2_000
@@ -49,7 +51,7 @@ class World:
         self._http = httpx.Client(
             base_url=f"{stack.airflow_url}/api/v2",
             headers={"Authorization": f"Bearer {token}"},
-            timeout=60,
+            timeout=120,
         )
         self.seen: set[str] = set()
         self.mlflow_url = stack.mlflow_url
@@ -57,6 +59,10 @@ class World:
     def forget(self) -> None:
         """Empty the ledger."""
         shutil.rmtree(self.workspace / "retraining", ignore_errors=True)
+
+    def told_events(self) -> list[str]:
+        """Return the names of the events that the ledger knows."""
+        return [file.name for file in (self.workspace / "retraining").glob("*/events/*.json")]
 
     @property
     def ledger(self) -> Ledger:
@@ -70,14 +76,19 @@ class World:
 
     def ended(self, run: str, dag_id: str = TRAINING) -> tuple[RetrainingDecision, Any]:
         """Wait until a training run has ended well; return its decision and its outcome."""
-        state = self.client.wait(dag_id, run, 60 * MINUTES)
+        ended = until(lambda: self.finished(dag_id, run), 60 * MINUTES)
         states = self.client.task_states(dag_id, run)
         failed = [task for task, state in states.items() if state == "failed"]
         tails = {task: self.client.log_tail(dag_id, run, task) for task in failed}
-        assert state == "success", tails
+        assert ended == "success", tails
         decision = RetrainingDecision.from_xcom(self.client.xcom(dag_id, run, "decide"))
         told = self.client.xcom(dag_id, run, "record")
         return decision, RetrainingOutcome.from_xcom(told) if told else None
+
+    def finished(self, dag_id: str, run: str) -> str | None:
+        """Return the state of a run that has ended."""
+        state = self.client.runs(dag_id)[run]
+        return state if state in FINISHED else None
 
     def emit(self, uri: str, extra: dict[str, Any]) -> None:
         (asset,) = self.call("GET", "/assets", params={"uri_pattern": uri})["assets"]
@@ -107,18 +118,32 @@ class World:
         shutil.rmtree(folder, ignore_errors=True)
         write_segment(folder, name, live_records(self, quality=quality, shift=shift))
 
+    def page(self, path: str) -> str:
+        """Return a page of the provider as a logged-in user sees it."""
+        answer = self._http.get(httpx.URL(self._http.base_url).copy_with(raw_path=path.encode()))
+        assert answer.is_success, answer.text
+        return answer.text
+
     def call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         answer = self._http.request(method, path, **options)
         assert answer.is_success, answer.text
         return dict(answer.json())
 
 
-def until(true: Callable[[], Any], seconds: float = 180) -> Any:
+def until(true: Callable[[], Any], seconds: float = 600) -> Any:
     deadline = time.monotonic() + seconds
-    while not (found := true()):
+    while not (found := answered(true)):
         assert time.monotonic() < deadline, f"not within {seconds:g} s"
-        time.sleep(0.5)
+        time.sleep(1)
     return found
+
+
+def answered(ask: Callable[[], Any]) -> Any:
+    """Ask Airflow, which on a busy machine does not always answer in time."""
+    try:
+        return ask()
+    except (StackUnavailableError, httpx.TransportError):
+        return None
 
 
 def live_records(world: World, *, quality: float, shift: float) -> list[dict[str, Any]]:
@@ -178,7 +203,7 @@ def test_on_demand_a_person_fills_in_the_form(world, anew):
     assert tags["mlops.retraining.event"] == "demand"
     assert "2013-01" in tags["mlflow.note.content"]
     assert "2013-01" in world.client.log_tail(TRAINING, run, "decide", lines=60)
-    assert world.client.xcom(TRAINING, run, "decide", "retraining_url").startswith("http")
+    assert "2013-01" in world.page(world.client.xcom(TRAINING, run, "decide", "retraining_url"))
 
 
 def test_new_data_lands_in_the_folder(world, anew):
@@ -226,8 +251,10 @@ def test_the_champion_degraded(world, anew):
     monitored(world, "performance")
 
 
-def test_a_second_alert_cools_down(world):
-    world.emit(f"mlops-performance://{ENDPOINT}", {"reasons": ["still worse"]})
+def test_two_more_alerts_at_once_cool_down_and_neither_is_lost(world):
+    known = set(world.told_events())
+    for reason in ("still worse", "even worse"):
+        world.emit(f"mlops-performance://{ENDPOINT}", {"reasons": [reason]})
     run = world.started()
     decision, outcome = world.ended(run)
     assert decision.decision == "skip"
@@ -236,6 +263,10 @@ def test_a_second_alert_cools_down(world):
     states = world.client.task_states(TRAINING, run)
     assert states["tune_and_train"] == "skipped"
     assert states["decide"] == states["finish_run"] == "success"
+    until(lambda: len(set(world.told_events()) - known) == 2)
+    for other in set(world.client.runs(TRAINING)) - world.seen:  # Airflow may have made one each
+        world.seen.add(other)
+        assert world.ended(other)[0].decision == "skip"
 
 
 def test_the_inputs_drifted(world, anew):
@@ -254,7 +285,7 @@ def test_a_person_judges_an_alert_and_asks_for_a_training(world, anew):
     answer = {"chosen_options": ["Retrain"], "params_input": {"reason": "a new terminal"}}
     world.call("PATCH", path, json=answer)
     decision, outcome = world.ended(world.started())
-    assert world.client.wait(ALERTS, asked, 120) == "success"
+    assert until(lambda: world.finished(ALERTS, asked)) == "success"
     assert (decision.event.kind, decision.event.by) == ("demand", USER)
     assert decision.event.evidence["reason"] == "a new terminal"
     assert outcome.outcome in GATED

@@ -63,6 +63,11 @@ class Ledger:
         """Return what came of trainings."""
         return [RetrainingOutcome.from_xcom(each) for each in self._read("outcomes")]
 
+    def outcome(self, run: str) -> RetrainingOutcome | None:
+        """Return what came of a run's training, or None."""
+        uri = self._uri("outcomes", _key(run))
+        return RetrainingOutcome.from_xcom(read_json(uri)) if exists(uri) else None
+
     def answers(self) -> list[AlertAnswer]:
         """Return what people decided."""
         return [AlertAnswer.from_xcom(each) for each in self._read("answers")]
@@ -99,6 +104,12 @@ class Ledger:
         pattern = self._uri(folder, "*")
         fs = url_to_fs(pattern)[0]
         return [read_json(fs.unstrip_protocol(path)) for path in listing(pattern)]
+
+
+def ledgers(workspace: str) -> list[Ledger]:
+    """Return all ledgers of a workspace."""
+    folders = listing(join(workspace, "retraining", "*"))
+    return [Ledger(workspace, folder.rpartition("/")[2]) for folder in folders]
 
 
 def decide_retraining(

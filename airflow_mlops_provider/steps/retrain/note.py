@@ -40,7 +40,7 @@ def told(decision: RetrainingDecision) -> str:
 def log_decision(run: TaskRun, decision: RetrainingDecision) -> None:
     """Keep a decision in the task's MLflow run, and tell it on the page of the pipeline's."""
     run.log_record(decision)
-    run.log_page(render_page(PAGE, decision=decision), PAGE)
+    run.log_page(render_page(PAGE, decision=decision, outcome=None), PAGE)
     tags = {
         "event": decision.event.kind,
         "source": decision.event.source,
