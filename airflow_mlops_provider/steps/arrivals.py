@@ -89,9 +89,12 @@ def settled_files(
 def modified_times(path: str) -> dict[str, datetime]:
     """Return the files that match ``path`` (a path, glob or fsspec URI) and their times (UTC).
 
-    Hidden files are left out: writers use them for what is not ready.
+    Of a folder, or the prefix of a bucket, these are all files below it. Hidden ones are left out:
+    writers use them for what is not ready.
     """
     fs, pattern = url_to_fs(path)
     fs.invalidate_cache()  # object stores answer from their last listing otherwise
+    if fs.isdir(pattern):
+        pattern = f"{pattern.rstrip('/')}/**"
     found = [file for file in fs.glob(pattern) if not file.rpartition("/")[2].startswith(".")]
     return {fs.unstrip_protocol(file): fs.modified(file) for file in found if fs.isfile(file)}

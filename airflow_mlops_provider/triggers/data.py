@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -63,6 +64,11 @@ class _NewDataEvents(BaseEventTrigger):
 
     poke_interval: float
 
+    @property
+    def watched(self) -> str:
+        """What is watched; several triggers may watch for one asset."""
+        raise NotImplementedError
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield an event whenever something arrived."""
         seen = await self._remembered()
@@ -86,14 +92,18 @@ class _NewDataEvents(BaseEventTrigger):
         """Return what is there now, and the event of what is new since ``seen``."""
         raise NotImplementedError
 
+    @property
+    def _state_key(self) -> str:
+        return f"{_STATE_KEY}_{hashlib.sha256(self.watched.encode()).hexdigest()[:12]}"
+
     async def _remembered(self) -> dict[str, Any] | None:
         store = self.asset_state_store
-        stored = await store.aget(_STATE_KEY) if store else None
+        stored = await store.aget(self._state_key) if store else None
         return stored if isinstance(stored, dict) else None
 
     async def _remember(self, state: dict[str, Any] | None) -> None:
         if self.asset_state_store:
-            await self.asset_state_store.aset(_STATE_KEY, state)
+            await self.asset_state_store.aset(self._state_key, state)
 
 
 class NewFilesEventTrigger(_NewDataEvents):
@@ -123,6 +133,11 @@ class NewFilesEventTrigger(_NewDataEvents):
             "poke_interval": self.poke_interval,
         }
         return "airflow_mlops_provider.triggers.data.NewFilesEventTrigger", arguments
+
+    @property
+    def watched(self) -> str:
+        """The path."""
+        return self.path
 
     def _look(
         self, seen: dict[str, Any] | None
@@ -186,6 +201,11 @@ class NewRowsEventTrigger(_NewDataEvents):
             "poke_interval": self.poke_interval,
         }
         return "airflow_mlops_provider.triggers.data.NewRowsEventTrigger", arguments
+
+    @property
+    def watched(self) -> str:
+        """Connection, schema, table and column."""
+        return "\n".join([self.conn_id, self.schema or "", self.table, self.column])
 
     def _look(
         self, seen: dict[str, Any] | None

@@ -54,6 +54,8 @@ class World:
             timeout=120,
         )
         self.seen: set[str] = set()
+        self.first = ""
+        """The scheduled run of the month before, whose flights never landed."""
         self.mlflow_url = stack.mlflow_url
 
     def forget(self) -> None:
@@ -183,6 +185,8 @@ def world(tmp_path_factory) -> Iterator[World]:
         land_month(str(stack.workspace), "2013-01")
         found = World(stack)
         found.client.wait_for_dag(TRAINING)
+        found.first = found.started()  # unpausing a DAG makes the run that is due
+        until(lambda: found.finished(TRAINING, found.first))
         yield found
 
 
@@ -216,6 +220,13 @@ def test_new_data_lands_in_the_folder(world, anew):
     assert file.endswith("landing/flights/2013-02.parquet")
     assert outcome.outcome in GATED
     assert world.client.xcom(TRAINING, run, "gate")["reasons"]
+
+
+def test_a_schedule_without_data_ends_well_as_nothing(world):
+    decision, outcome = world.ended(world.first)
+    assert (decision.event.kind, decision.decision) == ("schedule", "train")
+    assert decision.event.evidence["data_interval_end"]
+    assert outcome.outcome == "stopped"
 
 
 def test_the_schedule_is_due(world, anew):

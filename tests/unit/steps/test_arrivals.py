@@ -48,6 +48,13 @@ def test_only_visible_files_are_looked_at(tmp_path):
     assert modified_times(f"{tmp_path}/nowhere/*") == {}
 
 
+def test_of_a_folder_all_files_below_are_meant(tmp_path):
+    (tmp_path / "day=1").mkdir()
+    (tmp_path / "day=1" / "a.parquet").touch()
+    (found,) = modified_times(str(tmp_path))
+    assert found.endswith("day=1/a.parquet")
+
+
 def test_new_and_rewritten_files_are_news_and_the_rest_is_not():
     seen = SeenFiles.of({"a": ago(90), "b": ago(90)})
     kept = SeenFiles.from_json(seen.to_json())

@@ -190,6 +190,13 @@ async def test_the_first_rows_of_an_empty_table_are_told(table, rows, store):
     assert (payload["after"], payload["up_to"]) == (None, 7)
 
 
+async def test_two_watchers_of_one_asset_do_not_share_their_memory(tmp_path, files, rows, store):
+    for watcher in (files, rows):
+        async with Triggerer(watcher, store) as triggerer:
+            await triggerer.looks(2)
+    assert len(store.values) == 2
+
+
 async def test_a_source_that_fails_is_looked_at_again(store):
     rows = NewRowsEventTrigger(conn_id="nowhere", table="t", column="n", poke_interval=0.005)
     async with Triggerer(rows, store) as triggerer:
