@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.exceptions import HITLTimeoutError
 from airflow.providers.standard.operators.hitl import HITLBranchOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_mlops_provider.operators.approve import REASON, TIMED_OUT, reason_of
 from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 RETRAIN, IGNORE, ROLL_BACK = "Retrain", "Ignore", "Roll back"
-EVENT_KEY = "event"
+EVENT_KEY, _FINDINGS_KEY = "event", "findings"
 
 
 class JudgeAlertOperator(MlopsOperator, HITLBranchOperator):
@@ -57,11 +57,19 @@ class JudgeAlertOperator(MlopsOperator, HITLBranchOperator):
         self.report = report
 
     def execute(self, context: Context) -> Any:
-        """Put the question."""
-        from airflow_mlops_provider.steps.retrain.alert import question
+        """Put the question, unless another run has put it about the same events."""
+        from airflow_mlops_provider.steps.retrain.alert import findings, question
+        from airflow_mlops_provider.steps.retrain.ledger import Ledger
 
+        told = emitted(context)
         with failing_for_good():
-            self.body = question(emitted(context), self._findings(context))
+            events = Ledger(self.workspace_uri, self.name).own(told, run_name(context))
+        if told and not events:
+            raise AirflowSkipException("Another run asks about these alerts already.")
+        reports = [each.evidence for each in events] if self.report is None else self.report
+        found = findings([reports] if isinstance(reports, Mapping) else reports)
+        self.body = question(events, found)
+        context["ti"].xcom_push(key=_FINDINGS_KEY, value=found)
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -77,7 +85,7 @@ class JudgeAlertOperator(MlopsOperator, HITLBranchOperator):
             by=user.get("name"),
             at=str(event.get("responded_at") or datetime.now(UTC)).replace(" ", "T"),
             reason=reason_of(event),
-            found=self._findings(context),
+            found=context["ti"].xcom_pull(task_ids=self.task_id, key=_FINDINGS_KEY) or [],
         )
         with failing_for_good():
             Ledger(self.workspace_uri, self.name).keep_answer(answer)
@@ -88,13 +96,6 @@ class JudgeAlertOperator(MlopsOperator, HITLBranchOperator):
             return super().execute_complete(context, event)
         except HITLTimeoutError as error:  # a retry would ask once more
             raise AirflowFailException(reason_of(event) or str(error)) from error
-
-    def _findings(self, context: Context) -> list[str]:
-        from airflow_mlops_provider.steps.retrain.alert import findings
-
-        if self.report is None:
-            return findings([each.evidence for each in emitted(context)])
-        return findings([self.report] if isinstance(self.report, Mapping) else self.report)
 
 
 _QUESTION: dict[str, Any] = {

@@ -83,6 +83,10 @@ class Ledger:
         write_json(uri, {"run": run, "event": event.to_xcom()})
         return run
 
+    def own(self, events: Sequence[RetrainingEvent], run: str) -> list[RetrainingEvent]:
+        """Return the events that belong to ``run``, and make those its own that nobody has."""
+        return [event for event in events if self.claim(event, run) == run]
+
     def keep_decision(self, decision: RetrainingDecision) -> None:
         """Keep a decision."""
         folder = "trainings" if decision.decision == "train" else "skipped"
@@ -133,9 +137,10 @@ def decide_retraining(
     """
     if known := ledger.decision(run):
         return known
-    owners = {event.id: ledger.claim(event, run) for event in events}
-    mine = [event for event in events if owners[event.id] == run]
-    weighed = weigh(mine, ledger.trainings(), policy, now) if mine else _told(events[0], owners)
+    if mine := ledger.own(events, run):
+        weighed = weigh(mine, ledger.trainings(), policy, now)
+    else:
+        weighed = _told_before(events[0], ledger.claim(events[0], run))
     decision = RetrainingDecision(
         name=ledger.name,
         run=run,
@@ -151,8 +156,8 @@ def decide_retraining(
     return decision
 
 
-def _told(event: RetrainingEvent, owners: dict[str, str]) -> Weighed:
-    return Weighed("skip", event, f"told before: run {owners[event.id]} decided on it", {})
+def _told_before(event: RetrainingEvent, owner: str) -> Weighed:
+    return Weighed("skip", event, f"told before: run {owner} decided on it", {})
 
 
 def _key(run: str) -> str:

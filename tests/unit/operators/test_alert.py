@@ -8,6 +8,7 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import (
     AirflowFailException,
+    AirflowSkipException,
     DownstreamTasksSkipped,
     TaskAwaitingInput,
 )
@@ -43,6 +44,7 @@ def judge(context, workspace):
         operator = JudgeAlertOperator(task_id="judge", name="delay")
         operator >> [MlopsOperator(task_id=each) for each in ("retrain", "ignore", "roll_back")]
     context["ti"].task = operator
+    context["ti"].xcom_pull.return_value = ["**fairness raised**: EWR is late (n=900)"]
     return operator
 
 
@@ -62,6 +64,16 @@ def test_the_question_shows_the_findings_and_waits(context, judge):
         judge.execute(context)
     assert "**fairness raised**: EWR is late (n=900)" in put.call_args.kwargs["body"]
     assert put.call_args.kwargs["options"] == ["Retrain", "Ignore", "Roll back"]
+
+
+def test_what_another_run_asks_about_is_not_asked_again(context, judge):
+    asked = "airflow.providers.standard.operators.hitl.upsert_hitl_detail"
+    with patch(asked), pytest.raises(TaskAwaitingInput):
+        judge.execute(context)
+    context["ti"].run_id = "another_run"
+    with patch(asked) as put, pytest.raises(AirflowSkipException, match="Another run"):
+        judge.execute(context)
+    put.assert_not_called()
 
 
 def test_a_report_may_be_given_instead_of_asset_events(context, workspace):
