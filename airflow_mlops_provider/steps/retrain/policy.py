@@ -150,23 +150,23 @@ def _objection(
     if event.by is not None:
         return None
     worth = [training for training in trainings if training.outcome != "failed"]
-    if twin := next((each for each in worth if _is_one(event, each, policy)), None):
+    if twin := next((each for each in worth if _is_one(event, each, policy, now)), None):
         return (
             f"debounce: it is one with the {twin.decision.event.kind} event of "
             f"{twin.decision.event.at} (run {twin.decision.run}), less than "
-            f"{policy.debounce_seconds:g} s apart"
+            f"{timedelta(seconds=policy.debounce_seconds)} apart"
         )
     wait = policy.cooldown_seconds.get(event.kind, 0.0)
     last = _last(worth, event.kind)
     if last and now - last.decided_at < timedelta(seconds=wait):
         return (
             f"cool-down: the last training on {event.kind} began {last.decision.decided_at} (run "
-            f"{last.decision.run}), less than {wait:g} s ago"
+            f"{last.decision.run}), less than {timedelta(seconds=wait)} ago"
         )
     if policy.budget is not None and len(recent) >= policy.budget:
         return (
-            f"budget: {len(recent)} trainings within {policy.budget_seconds:g} s, {policy.budget} "
-            "are allowed"
+            f"budget: {len(recent)} trainings within {timedelta(seconds=policy.budget_seconds)}, "
+            f"{policy.budget} are allowed"
         )
     return None
 
@@ -175,13 +175,20 @@ def _welcome(event: RetrainingEvent) -> str:
     return f"{event.by} asked for it" if event.by else f"a {event.kind} event within the limits"
 
 
-def _is_one(event: RetrainingEvent, training: Training, policy: Policy) -> bool:
-    """Tell whether an event came too close to a training's event, or before it was decided on."""
-    at = datetime.fromisoformat(event.at)
-    first = datetime.fromisoformat(training.decision.event.at)
+def _is_one(event: RetrainingEvent, training: Training, policy: Policy, now: datetime) -> bool:
+    """Tell whether an event came too close to a training's event, or before it was decided on.
+
+    A scheduled run happens when it is decided on, for its nominal time may be years ago; two of
+    them are what somebody asked for.
+    """
+    first = training.decision.event
+    if first.kind == event.kind == "schedule":
+        return False
+    at = now if event.kind == "schedule" else datetime.fromisoformat(event.at)
+    decided_at = training.decided_at
+    began = decided_at if first.kind == "schedule" else datetime.fromisoformat(first.at)
     slack = timedelta(seconds=policy.debounce_seconds)
-    begin, end = sorted([first, training.decided_at])
-    return bool(slack) and begin - slack < at < end + slack
+    return bool(slack) and min(began, decided_at) - slack < at < max(began, decided_at) + slack
 
 
 def _within(trainings: Sequence[Training], now: datetime, seconds: float) -> list[Training]:

@@ -161,7 +161,9 @@ def test_a_decision_not_to_train_skips_the_work_but_not_the_teardown(context, ru
     pushed = [call.kwargs for call in context["ti"].xcom_push.call_args_list]
     records = [each["value"] for each in pushed if each["key"] == "return_value"]
     assert [record["decision"] for record in records] == ["train", "skip"]
-    assert tags(run)["mlops.retraining.reason"].startswith("debounce")
+    assert tags(run)["mlops.retraining.reason"] == (
+        "budget: 1 trainings within 30 days, 0:00:00, 1 are allowed"
+    )
 
 
 def test_a_retry_keeps_its_decision_and_its_note(context, run, decide, workspace):

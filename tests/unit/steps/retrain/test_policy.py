@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -86,6 +87,17 @@ def test_an_event_told_late_is_one_with_the_training_that_was_decided_after_it(e
     assert "one with the drift event" in weighed.reason
 
 
+def test_scheduled_runs_are_never_one_however_old_their_nominal_times(event, training, noon):
+    years = 6 * 365 * 86_400
+    filled = training("schedule", years)
+    filled = Training(replace(filled.decision, decided_at=noon.isoformat()), "registered")
+    month_later = event("schedule", years - 30 * 86_400)
+    assert weigh([month_later], [filled], policy(), noon).decision == "train"
+    assert weigh([event("drift", 100)], [filled], policy(), noon).decision == "skip"
+    assert weigh([event("drift", 9_000)], [filled], policy(), noon).decision == "train"
+    assert weigh([month_later], [training("drift", 100)], policy(), noon).decision == "skip"
+
+
 def test_what_was_counted_is_told(event, training, noon):
     counted = weigh([event("drift")], [training("drift", 1000)], policy(budget=3), noon).counted
     assert counted["trainings"] == 1
@@ -144,5 +156,6 @@ def test_noise_never_breaks_cool_down_or_budget(noise, debounce, cooldown, budge
         assert sum(each.decided_at > since for each in before) < budget
         for each in before:
             apart = (training.decided_at - each.decided_at).total_seconds()
-            assert apart >= debounce
+            scheduled = each.kinds | training.kinds == {"schedule"}
+            assert apart >= debounce or scheduled
             assert apart >= cooldown or each.kinds != training.kinds
