@@ -1,11 +1,13 @@
 """One file per step: build the hook, call the step, log once, return the record."""
 
 from airflow_mlops_provider.operators.ab_test import ABTestOperator
+from airflow_mlops_provider.operators.alert import JudgeAlertOperator
 from airflow_mlops_provider.operators.approve import ApproveModelOperator
 from airflow_mlops_provider.operators.artifact import CheckModelArtifactOperator
 from airflow_mlops_provider.operators.bandit import BanditRolloutOperator
 from airflow_mlops_provider.operators.behaviour import CheckModelBehaviourOperator
 from airflow_mlops_provider.operators.compact import CompactPredictionLogOperator
+from airflow_mlops_provider.operators.degraded import RollBackDegradedModelOperator
 from airflow_mlops_provider.operators.deploy import DeployModelOperator, UndeployModelOperator
 from airflow_mlops_provider.operators.drift import (
     DetectDriftBranchOperator,
@@ -40,6 +42,10 @@ from airflow_mlops_provider.operators.registry import (
     RollbackModelOperator,
     SetModelAliasOperator,
 )
+from airflow_mlops_provider.operators.retrain import (
+    DecideRetrainingOperator,
+    RecordRetrainingOperator,
+)
 from airflow_mlops_provider.operators.rollout.approve import ApproveRolloutOperator
 from airflow_mlops_provider.operators.rollout.blue_green import BlueGreenRolloutOperator
 from airflow_mlops_provider.operators.rollout.canary import CanaryRolloutOperator
@@ -66,6 +72,7 @@ __all__ = [
     "CheckModelArtifactOperator",
     "CheckModelBehaviourOperator",
     "CompactPredictionLogOperator",
+    "DecideRetrainingOperator",
     "DeployModelOperator",
     "DetectDriftBranchOperator",
     "DetectDriftOperator",
@@ -78,10 +85,13 @@ __all__ = [
     "FinishPipelineRunOperator",
     "GetModelVersionOperator",
     "JoinLabelsOperator",
+    "JudgeAlertOperator",
     "MonitorModelOperator",
     "ProfileDatasetOperator",
     "PromoteModelOperator",
+    "RecordRetrainingOperator",
     "RegisterModelOperator",
+    "RollBackDegradedModelOperator",
     "RollbackModelOperator",
     "RunNotebookOperator",
     "RunTrialsOperator",

@@ -69,6 +69,13 @@ from airflow_mlops_provider.records.reproduction import (
     PredictionComparison,
     ReproductionReport,
 )
+from airflow_mlops_provider.records.retraining import (
+    AlertAnswer,
+    RetrainingDecision,
+    RetrainingEvent,
+    RetrainingOutcome,
+    RollbackVerdict,
+)
 from airflow_mlops_provider.records.runs import (
     DatasetUse,
     PipelineRunReport,
@@ -78,6 +85,7 @@ from airflow_mlops_provider.records.runs import (
 
 __all__ = [
     "ABTestVerdict",
+    "AlertAnswer",
     "ArtifactCheck",
     "AttributionDrift",
     "BanditVerdict",
@@ -116,6 +124,10 @@ __all__ = [
     "PredictionPartsRef",
     "Record",
     "ReproductionReport",
+    "RetrainingDecision",
+    "RetrainingEvent",
+    "RetrainingOutcome",
+    "RollbackVerdict",
     "RolloutVerdict",
     "SearchSpec",
     "SegmentDrift",
