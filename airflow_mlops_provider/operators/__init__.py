@@ -32,6 +32,12 @@ from airflow_mlops_provider.operators.pipeline import (
     FinishPipelineRunOperator,
     StartPipelineRunOperator,
 )
+from airflow_mlops_provider.operators.pipeline_ci import (
+    BuildPipelineOperator,
+    PublishPipelineOperator,
+    StagePipelineOperator,
+    TestPipelineOperator,
+)
 from airflow_mlops_provider.operators.predict import BatchPredictOperator
 from airflow_mlops_provider.operators.register import (
     GetModelVersionOperator,
@@ -62,6 +68,7 @@ __all__ = [
     "BanditRolloutOperator",
     "BatchPredictOperator",
     "BlueGreenRolloutOperator",
+    "BuildPipelineOperator",
     "CanaryRolloutOperator",
     "CheckFeatureServiceOperator",
     "CheckFeatureSkewOperator",
@@ -83,6 +90,7 @@ __all__ = [
     "MonitorModelOperator",
     "ProfileDatasetOperator",
     "PromoteModelOperator",
+    "PublishPipelineOperator",
     "RegisterModelOperator",
     "RollbackModelOperator",
     "RunNotebookOperator",
@@ -91,7 +99,9 @@ __all__ = [
     "ShadowRolloutOperator",
     "SnapshotDatasetOperator",
     "SplitDatasetOperator",
+    "StagePipelineOperator",
     "StartPipelineRunOperator",
+    "TestPipelineOperator",
     "TrainModelOperator",
     "TuneModelOperator",
     "UndeployModelOperator",

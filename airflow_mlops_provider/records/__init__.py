@@ -57,6 +57,13 @@ from airflow_mlops_provider.records.models import (
     TrainingSpec,
 )
 from airflow_mlops_provider.records.notebooks import NotebookRun
+from airflow_mlops_provider.records.pipelines import (
+    PipelineBuild,
+    PipelineCheck,
+    PipelineStagingReport,
+    PipelineTestReport,
+    PublishedPipeline,
+)
 from airflow_mlops_provider.records.predictions import ModelBundleRef, PredictionPartsRef
 from airflow_mlops_provider.records.reproduction import (
     Difference,
@@ -100,11 +107,16 @@ __all__ = [
     "ModelVersionRef",
     "MonitoringReport",
     "NotebookRun",
+    "PipelineBuild",
+    "PipelineCheck",
     "PipelineRunReport",
     "PipelineRunSummary",
+    "PipelineStagingReport",
+    "PipelineTestReport",
     "PredictionBatchRef",
     "PredictionComparison",
     "PredictionPartsRef",
+    "PublishedPipeline",
     "Record",
     "ReproductionReport",
     "RolloutVerdict",
