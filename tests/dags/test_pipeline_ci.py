@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -16,6 +17,25 @@ from airflow_mlops_provider.workspace import file_hash, read_json
 from tests.forges import Forge
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The DAGs of docs/pipeline-ci.md as they stand there."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    folder = tmp_path_factory.mktemp("page")
+    text = (ROOT / "docs" / "pipeline-ci.md").read_text()
+    for n, code in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL)):
+        (folder / f"dag_{n}.py").write_text(code)
+    return DagBag(folder, bundle_path=folder, bundle_name="page")
+
+
+def test_the_dags_of_the_page_import(page):
+    assert page.import_errors == {}
+    assert set(page.dags) == {"ci", "on_push"}
+    publish = page.dags["ci"].get_task("publish")
+    assert publish.upstream_task_ids == {"build", "test", "stage"}
 
 
 def event(*commits):

@@ -70,7 +70,7 @@ def stage_build(
         judge_finite(told["metrics"]),
         judge_convergence(told["metrics"], bounds, staging.curves),
     ]
-    if staging.serve:
+    if staging.serve and checks[0].outcome == "passed":
         checks.append(judge_answers(told["asked"]))
     return PipelineStagingReport(
         commit=build.commit,
