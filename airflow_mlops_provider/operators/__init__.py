@@ -32,6 +32,12 @@ from airflow_mlops_provider.operators.pipeline import (
     FinishPipelineRunOperator,
     StartPipelineRunOperator,
 )
+from airflow_mlops_provider.operators.pipeline_ci import (
+    BuildPipelineOperator,
+    PublishPipelineOperator,
+    StagePipelineOperator,
+    TestPipelineOperator,
+)
 from airflow_mlops_provider.operators.predict import BatchPredictOperator
 from airflow_mlops_provider.operators.register import (
     GetModelVersionOperator,
@@ -66,6 +72,7 @@ __all__ = [
     "BanditRolloutOperator",
     "BatchPredictOperator",
     "BlueGreenRolloutOperator",
+    "BuildPipelineOperator",
     "CanaryRolloutOperator",
     "CheckFeatureServiceOperator",
     "CheckFeatureSkewOperator",
@@ -89,6 +96,7 @@ __all__ = [
     "MonitorModelOperator",
     "ProfileDatasetOperator",
     "PromoteModelOperator",
+    "PublishPipelineOperator",
     "RecordRetrainingOperator",
     "RegisterModelOperator",
     "RollBackDegradedModelOperator",
@@ -99,7 +107,9 @@ __all__ = [
     "ShadowRolloutOperator",
     "SnapshotDatasetOperator",
     "SplitDatasetOperator",
+    "StagePipelineOperator",
     "StartPipelineRunOperator",
+    "TestPipelineOperator",
     "TrainModelOperator",
     "TuneModelOperator",
     "UndeployModelOperator",

@@ -63,6 +63,13 @@ from airflow_mlops_provider.records.monitoring import (
     SegmentReport,
 )
 from airflow_mlops_provider.records.notebooks import NotebookRun
+from airflow_mlops_provider.records.pipelines import (
+    PipelineBuild,
+    PipelineCheck,
+    PipelineStagingReport,
+    PipelineTestReport,
+    PublishedPipeline,
+)
 from airflow_mlops_provider.records.predictions import ModelBundleRef, PredictionPartsRef
 from airflow_mlops_provider.records.reproduction import (
     Difference,
@@ -117,11 +124,16 @@ __all__ = [
     "ModelVersionRef",
     "MonitoringReport",
     "NotebookRun",
+    "PipelineBuild",
+    "PipelineCheck",
     "PipelineRunReport",
     "PipelineRunSummary",
+    "PipelineStagingReport",
+    "PipelineTestReport",
     "PredictionBatchRef",
     "PredictionComparison",
     "PredictionPartsRef",
+    "PublishedPipeline",
     "Record",
     "ReproductionReport",
     "RetrainingDecision",
