@@ -16,7 +16,7 @@ from airflow_mlops_provider.operators import (
     FinishPipelineRunOperator,
     GetModelVersionOperator,
     JoinLabelsOperator,
-    RollBackDegradedModelOperator,
+    RollbackDegradedModelOperator,
     SnapshotDatasetOperator,
     StartPipelineRunOperator,
 )
@@ -52,7 +52,7 @@ with DAG(
             label_key=ENTITY,
             label_column=TARGET,
         )
-        RollBackDegradedModelOperator(
+        RollbackDegradedModelOperator(
             task_id="roll_back",
             champion=champion.output,
             previous=previous.output,

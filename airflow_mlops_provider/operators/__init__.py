@@ -7,7 +7,7 @@ from airflow_mlops_provider.operators.artifact import CheckModelArtifactOperator
 from airflow_mlops_provider.operators.bandit import BanditRolloutOperator
 from airflow_mlops_provider.operators.behaviour import CheckModelBehaviourOperator
 from airflow_mlops_provider.operators.compact import CompactPredictionLogOperator
-from airflow_mlops_provider.operators.degraded import RollBackDegradedModelOperator
+from airflow_mlops_provider.operators.degraded import RollbackDegradedModelOperator
 from airflow_mlops_provider.operators.deploy import DeployModelOperator, UndeployModelOperator
 from airflow_mlops_provider.operators.drift import (
     DetectDriftBranchOperator,
@@ -99,7 +99,7 @@ __all__ = [
     "PublishPipelineOperator",
     "RecordRetrainingOperator",
     "RegisterModelOperator",
-    "RollBackDegradedModelOperator",
+    "RollbackDegradedModelOperator",
     "RollbackModelOperator",
     "RunNotebookOperator",
     "RunTrialsOperator",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_mlops_provider.steps.track import TaskRun
 
 
-class RollBackDegradedModelOperator(MlopsOperator):
+class RollbackDegradedModelOperator(MlopsOperator):
     """Roll a degraded champion back to ``previous``, if that is proven better on live rows.
 
     Gives a ``RollbackVerdict`` with the evidence, whatever it is. The champion's logged scores are

@@ -210,4 +210,4 @@ def told(verdict: RollbackVerdict) -> str:
     return shortened("; ".join(reason.detail for reason in verdict.reasons), _MAX_TAG)
 
 
-_CALLER = "RollBackDegradedModelOperator"
+_CALLER = "RollbackDegradedModelOperator"

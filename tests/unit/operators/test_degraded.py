@@ -9,7 +9,7 @@ from airflow.sdk import AssetAlias
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_mlops_provider.exceptions import RegistryConflictError
-from airflow_mlops_provider.operators.degraded import RollBackDegradedModelOperator
+from airflow_mlops_provider.operators.degraded import RollbackDegradedModelOperator
 from airflow_mlops_provider.records import (
     GateReason,
     ModelVersionRef,
@@ -60,7 +60,7 @@ def moved():
 def operator(version, dataset):
     def make(**changes):
         arguments = {"report": REPORT.to_xcom(), "labelled": dataset.to_xcom(), **changes}
-        return RollBackDegradedModelOperator(
+        return RollbackDegradedModelOperator(
             task_id="t", champion=version(), previous=version(), **arguments
         )
 
