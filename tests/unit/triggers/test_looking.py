@@ -25,7 +25,8 @@ def world():
     return look
 
 
-async def test_a_thousand_who_ask_the_same_share_one_look(world):
+async def test_a_thousand_who_ask_the_same_share_one_look(world, monkeypatch):
+    monkeypatch.setattr(looking, "FRESH_SECONDS", 600)
     asked = [asyncio.create_task(shared_look(world, "same")) for _ in range(1000)]
     await asyncio.sleep(0)
     world.answer.set()
