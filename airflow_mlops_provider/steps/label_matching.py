@@ -10,7 +10,7 @@ predictions stream past. The same inputs give the same file.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airflow_mlops_provider.exceptions import DataError
+from airflow_mlops_provider.steps import label_queries as queries
+from airflow_mlops_provider.steps.label_columns import narrowed
 from airflow_mlops_provider.steps.readable import readable
 from airflow_mlops_provider.steps.snapshot import write_batches
 from airflow_mlops_provider.steps.sources import TIME
@@ -34,72 +36,6 @@ REQUEST, ROW, TS = "request_id", "row", "ts"
 _ROWS_AT_ONCE = 50_000
 _MEMORY = "256MB"
 _OPTIONAL = {"row": "BIGINT", "updated": "TIMESTAMPTZ", "event": "TIMESTAMPTZ"}
-
-_LABELS = """
-    CREATE OR REPLACE TABLE labels AS SELECT * FROM (
-        SELECT {key} AS key, label, {optional}, COALESCE({known}) AS label_ts
-        FROM read_parquet($path)
-    ) WHERE {come}
-"""
-_SETTLED = """
-    CREATE OR REPLACE TABLE settled AS
-    SELECT row_number() OVER (ORDER BY {unit}) AS id, key, min(row) AS row, min(event) AS event,
-        min(label) AS label, max(label_ts) AS label_ts, count(*) AS n,
-        count(DISTINCT label) AS answers
-    FROM (
-        SELECT * FROM labels
-        QUALIFY rank() OVER (PARTITION BY {unit} ORDER BY updated DESC NULLS LAST) = 1
-    ) GROUP BY {unit}
-"""
-_MATCHED_BY_ID = """
-    CREATE OR REPLACE TABLE matched AS
-    SELECT id, number, label, label_ts, CASE
-        WHEN number IS NULL THEN 'unknown'
-        WHEN event < ts - $skew::INTERVAL THEN 'early'
-        WHEN event > ts + $delay::INTERVAL THEN 'expired'
-        ELSE 'joined' END AS fate
-    FROM settled LEFT JOIN predictions ON {same}
-"""
-_ASKED = """
-    CREATE OR REPLACE TABLE asked AS
-    SELECT key, request, row, min(ts) AS ts FROM predictions
-    WHERE key IS NOT NULL GROUP BY key, request, row
-    QUALIFY row_number() OVER (PARTITION BY key, min(ts) ORDER BY request DESC, row DESC) = 1
-"""
-_MATCHED_IN_TIME = """
-    CREATE OR REPLACE TABLE matched AS
-    WITH near AS (
-        SELECT settled.id, label, label_ts, event, before.ts AS last_ts, after.ts AS next_ts,
-            event <= before.ts + COALESCE($delay::INTERVAL, event - before.ts) AS fits,
-            CASE WHEN fits THEN before.request ELSE after.request END AS request,
-            CASE WHEN fits THEN before.row ELSE after.row END AS row
-        FROM settled
-        ASOF LEFT JOIN asked AS before ON settled.key = before.key AND event >= before.ts
-        ASOF LEFT JOIN asked AS after ON settled.key = after.key AND event < after.ts
-    ), placed AS (
-        SELECT *, CASE
-            WHEN fits OR next_ts <= event + $skew::INTERVAL THEN 'joined'
-            WHEN last_ts IS NOT NULL THEN 'expired'
-            WHEN next_ts IS NOT NULL THEN 'early'
-            ELSE 'unknown' END AS fate
-        FROM near
-    ), first AS (
-        SELECT id, label, label_ts, request, row, CASE
-            WHEN fate = 'joined'
-                AND row_number() OVER (PARTITION BY fate, request, row ORDER BY event, id) > 1
-            THEN 'surplus' ELSE fate END AS fate
-        FROM placed
-    )
-    SELECT id, number, label, label_ts, fate
-    FROM first LEFT JOIN predictions
-        ON fate = 'joined' AND first.request = predictions.request AND first.row = predictions.row
-"""
-_FATES = """
-    SELECT fate, count(*) FROM (
-        SELECT CASE WHEN bool_or(fate = 'joined') THEN 'joined' ELSE min(fate) END AS fate
-        FROM matched GROUP BY id
-    ) GROUP BY fate
-"""
 
 
 @dataclass
@@ -197,36 +133,6 @@ def label_predictions(
     )
 
 
-def narrowed(uri: str, columns: Mapping[str, str]) -> Iterator[pa.Table]:
-    """Give some columns of a Parquet file bit by bit, under the names that ``columns`` maps.
-
-    Raises:
-        DataError: the file is gone or broken, or lacks a column.
-    """
-    with readable(uri), fsspec.open(uri, "rb") as file:
-        parquet = pq.ParquetFile(file)
-        require(parquet.schema_arrow.names, list(columns.values()), uri)
-        wanted = list(dict.fromkeys(columns.values()))
-        none = parquet.schema_arrow.empty_table().select(wanted).combine_chunks()
-        yield _renamed(none, columns, uri)  # so that a file without rows has columns, too
-        for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=wanted):
-            yield _renamed(batch, columns, uri)
-
-
-def require(present: Sequence[str], wanted: Sequence[str], uri: str) -> None:
-    """Check that a file has the columns ``wanted``.
-
-    Raises:
-        DataError: it lacks some.
-    """
-    missing = [name for name in wanted if name not in present]
-    if missing:
-        raise DataError(
-            f"Expected columns {missing} in {uri}, got {sorted(present)}. Correct the names, or "
-            "the step that wrote it."
-        )
-
-
 @dataclass(frozen=True)
 class _Join:
     """One source of labels on its way to the predictions, as tables of DuckDB."""
@@ -243,12 +149,12 @@ class _Join:
         self._settle("key, event" if in_time else "key, row" if "row" in schema.names else "key")
         self._take_predictions(predictions_uri, schema.names, in_time=in_time)
         if in_time:
-            self.database.execute(_ASKED)
+            self.database.execute(queries.ASKED)
         by_row = " AND settled.row = predictions.row" if "row" in schema.names else ""
-        by_id = _MATCHED_BY_ID.format(same=f"settled.key = predictions.key{by_row}")
+        by_id = queries.MATCHED_BY_ID.format(same=f"settled.key = predictions.key{by_row}")
         spans = {"delay": self.limits.delay, "skew": self.limits.skew}
-        self.database.execute(_MATCHED_IN_TIME if in_time else by_id, spans)
-        for fate, n in self.database.execute(_FATES).fetchall():
+        self.database.execute(queries.MATCHED_IN_TIME if in_time else by_id, spans)
+        for fate, n in self.database.execute(queries.FATES).fetchall():
             self._count(fate, n)
         found = self.database.sql(
             "SELECT number, label, label_ts FROM matched WHERE fate = 'joined' ORDER BY number"
@@ -267,7 +173,7 @@ class _Join:
         if pa.types.is_floating(schema.field(LABEL).type):
             come.append("NOT isnan(label)")
         self.database.execute(
-            _LABELS.format(
+            queries.LABELS.format(
                 key=_as_text(schema.field("key").type),
                 optional=", ".join(
                     name if name in schema.names else f"NULL::{kind} AS {name}"
@@ -282,7 +188,7 @@ class _Join:
 
     def _settle(self, unit: str) -> None:
         """Leave one label for each key, and its row or time, and count the others."""
-        self.database.execute(_SETTLED.format(unit=unit))
+        self.database.execute(queries.SETTLED.format(unit=unit))
         (n,) = self._one("SELECT count(*) FROM labels")
         last, different, contradicting = self._one(
             "SELECT COALESCE(sum(n), 0)::BIGINT, COALESCE(sum(answers), 0)::BIGINT, "
@@ -343,27 +249,6 @@ def _spool(tables: Iterable[pa.Table], path: str) -> pa.Schema:
     assert writer is not None
     writer.close()
     return writer.schema
-
-
-def _renamed(rows: Any, columns: Mapping[str, str], uri: str) -> pa.Table:
-    return pa.table(
-        {name: _times(name, rows.column(column), column, uri) for name, column in columns.items()}
-    )
-
-
-def _times(name: str, values: Any, column: str, uri: str) -> Any:
-    """Return what has to be times as our times."""
-    if name not in ("event", "ts") and not (
-        name == "updated" and pa.types.is_temporal(values.type)
-    ):
-        return values
-    try:
-        return values.cast(TIME)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(
-            f"Expected times in column {column!r} of {uri}, got {values.type}: {error}. Name "
-            "another column, or write times into this one."
-        ) from error
 
 
 def _is_time(schema: pa.Schema, name: str) -> bool:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from airflow_mlops_provider.exceptions import ParameterError
 from airflow_mlops_provider.steps.feedback import ENTITY, gathered_feedback
+from airflow_mlops_provider.steps.label_columns import narrowed, require
 from airflow_mlops_provider.steps.label_matching import (
     LABEL,
     REQUEST,
@@ -16,8 +17,6 @@ from airflow_mlops_provider.steps.label_matching import (
     LabelSource,
     Limits,
     label_predictions,
-    narrowed,
-    require,
 )
 
 if TYPE_CHECKING:

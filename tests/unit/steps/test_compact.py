@@ -3,7 +3,6 @@ from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
-import fsspec.implementations.local as local
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -13,7 +12,7 @@ from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.steps import compact as compact_module
 from airflow_mlops_provider.steps import segments as segments_module
 from airflow_mlops_provider.steps.compact import compact_log
-from tests.prediction_logs import record, write_segment
+from tests.prediction_logs import Killed, kill_at, record, write_segment
 
 
 @pytest.fixture
@@ -156,10 +155,6 @@ def test_bad_input_is_named(log):
         compact(log, window_start="2013-07-01", window_end="2013-07-01")
 
 
-class Killed(BaseException):
-    """The process ends here; nothing is cleaned up."""
-
-
 @pytest.mark.parametrize("call", ["mv", "_open"])
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("nth", range(6))
@@ -169,28 +164,11 @@ def test_a_kill_at_any_point_leaves_what_the_next_run_needs(log, monkeypatch, ca
     write_segment(log, "b", [record(2), record(3)], '{"torn')
     undisturbed = compact(log, log.parent / "other")
     with monkeypatch.context() as patch, suppress(Killed):
-        _kill_at(patch, call, when, nth)
+        kill_at(patch, call, when, nth)
         compact(log)
     again = compact(log)
     assert again.file_hash == undisturbed.file_hash
     assert (again.n_rows, again.n_unreadable) == (3, 2)
-
-
-def _kill_at(patch, call, when, nth):
-    """Kill the process before or after its n-th rename or opening of a file."""
-    original, calls = getattr(local.LocalFileSystem, call), []
-
-    def fatal(self, *args, **kwargs):
-        calls.append(args)
-        if len(calls) != nth + 1:
-            return original(self, *args, **kwargs)
-        # a killed process does not tidy up either
-        patch.setattr(local.LocalFileSystem, "rm", lambda *_, **__: None)
-        if when == "after":
-            original(self, *args, **kwargs)
-        raise Killed
-
-    patch.setattr(local.LocalFileSystem, call, fatal)
 
 
 _records = st.lists(

@@ -1,4 +1,5 @@
 import tempfile
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.steps import label_matching
+from airflow_mlops_provider.steps import label_columns, label_matching
 from airflow_mlops_provider.steps.compact import compact_log
 from airflow_mlops_provider.steps.labels import LabelCounts, join_feedback, join_labels
 from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
-from tests.prediction_logs import START, record, write_segment
+from tests.prediction_logs import START, Killed, kill_at, record, write_segment
 
 NAMES = {"label_key": "flight", "label_column": "late"}
 IN_TIME = NAMES | {"time_column": "landed"}
@@ -302,7 +303,8 @@ class TestOutcome:
         batch = predictions(*(record(i) for i in range(20)))
         truth = labels({"flight": [f"e{i}" for i in range(0, 20, 3)], "late": range(7)})
         whole = join_labels(batch, truth, workspace=workspace, **NAMES)
-        monkeypatch.setattr(label_matching, "_ROWS_AT_ONCE", 3)
+        for module in (label_matching, label_columns):
+            monkeypatch.setattr(module, "_ROWS_AT_ONCE", 3)
         assert join_labels(batch, truth, workspace=workspace, **NAMES) == whole
         assert (whole.source, whole.n_rows) == (f"{batch.uri} with {truth.uri}", 7)
 
@@ -426,3 +428,18 @@ class TestFeedback:
         assert frame["label"].tolist() == [0]
         kept = tmp_path / "ws/predictions/flights/feedback"
         assert len(list(kept.iterdir())) == 2
+
+    @pytest.mark.parametrize("call", ["mv", "_open"])
+    @pytest.mark.parametrize("nth", range(5))
+    def test_a_kill_at_any_point_leaves_what_the_next_join_needs(
+        self, predictions, join, tmp_path, monkeypatch, call, nth
+    ):
+        batch = predictions(record(1), record(2))
+        join(batch, sent(50, 1, request_id="r1"))
+        write_segment(tmp_path / "sent", "b", [sent(51, 0, request_id="r2")], "torn")
+        with monkeypatch.context() as patch, suppress(Killed):
+            kill_at(patch, call, "after", nth)
+            join(batch)
+        frame, counts = join(batch)
+        assert frame["label"].tolist() == [1, 0]
+        assert (counts.labels, counts.repeated, counts.unreadable) == (2, 0, 1)
