@@ -47,7 +47,7 @@ class BuildPipelineOperator(PipelineStageOperator):
     """
 
     template_fields: Sequence[str] = (
-        *PipelineStageOperator.stage_template_fields,
+        *PipelineStageOperator.shared_template_fields,
         "repository",
         "commit",
         "isolation",

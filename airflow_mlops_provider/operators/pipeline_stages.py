@@ -40,19 +40,20 @@ class PipelineStageOperator(MlopsOperator):
 
     Args:
         environment: Variables that these processes get beside the worker's ``PATH``, ``HOME`` and
-            the settings of proxies, git and pip.
+            the settings of proxies, git, ssh and pip. They are not recorded in MLflow; take
+            secrets from a Connection (``{{ conn.x.password }}``), so that Airflow masks them.
         runtime: Interpreter of these processes, ``{"python": path}``, or ``{"requirements": […],
             "python_version": "3.12"}`` for an environment that is made and kept.
         timeout_seconds: How long each of these processes may take.
     """
 
-    stage_template_fields: ClassVar[Sequence[str]] = (
+    shared_template_fields: ClassVar[Sequence[str]] = (
         *MlopsOperator.shared_template_fields,
-        "environment",
+        "environment",  # shared fields are no parameters in MLflow, which would show secrets
         "runtime",
         "timeout_seconds",
     )
-    template_fields: Sequence[str] = stage_template_fields
+    template_fields: Sequence[str] = shared_template_fields
     stage: ClassVar[str]
     _commands: Commands | None = None
 
@@ -116,7 +117,7 @@ class TriedBuildOperator(PipelineStageOperator):
     """
 
     build_template_fields: ClassVar[Sequence[str]] = (
-        *PipelineStageOperator.stage_template_fields,
+        *PipelineStageOperator.shared_template_fields,
         "build",
         "extras",
         "constraints",

@@ -14,6 +14,7 @@ from airflow_mlops_provider.operators import (
     TestPipelineOperator,
 )
 from airflow_mlops_provider.operators.pipeline_stages import Bench
+from airflow_mlops_provider.operators.provenance import task_parameters
 from airflow_mlops_provider.records import (
     PipelineBuild,
     PipelineCheck,
@@ -229,3 +230,12 @@ def test_a_killed_task_ends_its_processes(context, run, tmp_path):
     with patch.object(commands, "stop") as stop:
         operator.on_kill()
     stop.assert_called_once_with()
+
+
+def test_secrets_of_the_environment_are_no_parameters_in_mlflow():
+    operator = BuildPipelineOperator(
+        task_id="t", repository="/r", commit=COMMIT, environment={"AIRFLOW_CONN_X": "password"}
+    )
+    parameters = task_parameters(operator)
+    assert parameters["task.commit"] == COMMIT
+    assert "password" not in str(parameters)
