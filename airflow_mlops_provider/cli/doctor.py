@@ -179,12 +179,13 @@ def _shown(result: CriterionResult) -> str:
 
 
 def _next(scheme: SchemeResult) -> Iterator[str]:
-    """Tell what is not met of the next level, what to do about it, and who asks for it."""
-    from airflow_mlops_provider.steps.doctor.judge import missing_for_next
+    """Tell what bars the next level, and the one after all that is only unknown."""
+    from airflow_mlops_provider.steps.doctor.judge import lacking
 
-    if scheme.level == scheme.highest_level:
-        return
-    yield f"For level {scheme.level + 1}, {scheme.titles[scheme.level + 1]}, by {scheme.url}:"
-    for each in missing_for_next(scheme):
-        yield f"  {each.name} ({each.status}): {each.asks} [{each.source}]"
-        yield f"    {each.remedy if each.status == 'missing' else each.reason}"
+    for level in sorted({scheme.level + 1, scheme.possible_level + 1}):
+        if level > scheme.highest_level:
+            break
+        yield f"For level {level}, {scheme.titles[level]}, by {scheme.url}:"
+        for each in lacking(scheme, level):
+            yield f"  {each.name} ({each.status}): {each.asks} [{each.source}]"
+            yield f"    {each.remedy if each.status == 'missing' else each.reason}"

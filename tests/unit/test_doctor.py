@@ -17,7 +17,7 @@ from airflow_mlops_provider.records.maturity import MaturityReport
 from airflow_mlops_provider.steps import doctor
 from airflow_mlops_provider.steps.doctor.facts import ServiceFacts
 from airflow_mlops_provider.steps.doctor.files import read_files
-from airflow_mlops_provider.steps.doctor.judge import SCHEMES, judge, missing_for_next
+from airflow_mlops_provider.steps.doctor.judge import SCHEMES, judge, lacking
 
 ROOT = Path(__file__).resolve().parents[2]
 PLANNED = {
@@ -154,7 +154,7 @@ def test_the_examples_lack_only_what_is_said_here():
     assert facts.import_errors == {}
     google, microsoft = judge(facts, "here").schemes
     assert google.level >= 1
-    assert {each.name for each in missing_for_next(google)} <= {"pipeline continuous delivery"}
+    assert {each.name for each in lacking(google, 2)} <= {"pipeline continuous delivery"}
     assert microsoft.level == microsoft.highest_level
 
 
@@ -176,3 +176,12 @@ def test_remedies_name_pages_that_exist():
         for each in scheme.criteria:
             for page in re.findall(r"(?:docs|dags)/[\w-]+\.\w+", each.remedy):
                 assert (ROOT / page).is_file(), page
+
+
+def test_the_commands_of_the_page_are_understood():
+    commands = re.findall(
+        r"^airflow-mlops (doctor.*)$", (ROOT / "docs/doctor.md").read_text(), re.MULTILINE
+    )
+    assert len(commands) == 3
+    for command in commands:
+        assert cli.build_parser().parse_args(command.split()).run is cli.doctor.run

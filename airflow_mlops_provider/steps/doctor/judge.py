@@ -53,18 +53,18 @@ def judge_scheme(scheme: Scheme, facts: ProjectFacts) -> SchemeResult:
     )
 
 
-def missing_for_next(result: SchemeResult) -> list[CriterionResult]:
-    """Return what is required for the level after the one that is shown, and not met."""
+def lacking(result: SchemeResult, level: int) -> list[CriterionResult]:
+    """Return what a level requires and is not met."""
     return [
         each
         for each in result.criteria
-        if each.level == result.level + 1 and each.required and each.status != "met"
+        if each.level == level and each.required and each.status != "met"
     ]
 
 
 def _level(results: list[CriterionResult], highest: int, good: Collection[str]) -> int:
-    lacking = [each.level for each in results if each.required and each.status not in good]
-    return min(lacking, default=highest + 1) - 1
+    barred = [each.level for each in results if each.required and each.status not in good]
+    return min(barred, default=highest + 1) - 1
 
 
 def _result(criterion: Criterion, facts: ProjectFacts) -> CriterionResult:

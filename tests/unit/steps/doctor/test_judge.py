@@ -17,7 +17,7 @@ from airflow_mlops_provider.steps.doctor.judge import (
     SCHEMES,
     judge,
     judge_scheme,
-    missing_for_next,
+    lacking,
 )
 
 GOOGLE, MICROSOFT = SCHEMES
@@ -153,16 +153,16 @@ def test_services_nobody_asked_are_unknown():
 def test_a_service_that_answers_without_evidence_is_missing_it():
     empty = ServiceFacts(state="answered", found={"endpoints": []})
     result = judge_scheme(GOOGLE, replace(ALL, services={**SERVICES, "serving": empty}))
-    (lacking,) = missing_for_next(result)
-    assert (lacking.status, lacking.reason) == ("missing", "serving has no endpoints")
+    (found,) = lacking(result, 1)
+    assert (found.status, found.reason) == ("missing", "serving has no endpoints")
     assert (result.level, result.possible_level) == (0, 0)
 
 
 def test_what_dags_lack_is_missing_whatever_services_would_say():
     result = judge_scheme(GOOGLE, project(MANUAL, services=DOWN))
-    lacking = {each.name: each.status for each in missing_for_next(result)}
-    assert lacking["continuous delivery of models"] == "missing"
-    assert lacking["metadata management"] == "unknown"
+    found = {each.name: each.status for each in lacking(result, 1)}
+    assert found["continuous delivery of models"] == "missing"
+    assert found["metadata management"] == "unknown"
 
 
 def test_evidence_names_file_dag_task_and_what_starts_it():
