@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from airflow_mlops_provider.cli import (
+    doctor,
     feedback,
     init,
     logs,
@@ -18,7 +19,7 @@ from airflow_mlops_provider.cli import (
 )
 from airflow_mlops_provider.exceptions import MlopsError
 
-_COMMANDS = (init, serve, status, logs, feedback, standalone, runs, reproduce)
+_COMMANDS = (init, serve, status, logs, feedback, standalone, runs, reproduce, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
