@@ -47,6 +47,11 @@ from airflow_mlops_provider.records.features import (
     FeatureSkewReport,
     SkewExample,
 )
+from airflow_mlops_provider.records.maturity import (
+    CriterionResult,
+    MaturityReport,
+    SchemeResult,
+)
 from airflow_mlops_provider.records.models import (
     EarlyStopping,
     ModelRef,
@@ -99,6 +104,7 @@ __all__ = [
     "BehaviourReport",
     "BehaviourResult",
     "Counterexample",
+    "CriterionResult",
     "DatasetRef",
     "DatasetUse",
     "Difference",
@@ -117,6 +123,7 @@ __all__ = [
     "GateReason",
     "GateVerdict",
     "Importance",
+    "MaturityReport",
     "Metric",
     "ModelBundleRef",
     "ModelCost",
@@ -141,6 +148,7 @@ __all__ = [
     "RetrainingOutcome",
     "RollbackVerdict",
     "RolloutVerdict",
+    "SchemeResult",
     "SearchSpec",
     "SegmentDrift",
     "SegmentReport",
