@@ -71,7 +71,7 @@ def _compared(courses: Sequence[Course]) -> Iterator[str]:
     yield _table(_COSTS, map(_costs, courses))
     yield (
         "All months together, with 95 % intervals that take days as independent. Triggered "
-        f"retraining rests {COOL_DOWN} day(s) after a training. The gate asks for "
+        f"retraining rests {COOL_DOWN} day after a training. The gate asks for "
         f"{RULE.mode.replace('_', '-')} by {RULE.margin} in {RULE.metric.upper()} and for floors."
     )
     yield f"Better than {courses[0].policy} by, on the same flights:"

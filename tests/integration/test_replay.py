@@ -30,7 +30,7 @@ def test_a_short_year_is_the_same_twice():
         assert [each.month for each in course.months] == ["2013-03", "2013-04"]
         for each, figures in zip(course.months, course.figures, strict=True):
             report = each.live.report
-            assert 0.96 < report.n_labelled / report.n_predictions < 1, "some never arrive"
+            assert 0.9 < report.n_labelled / report.n_predictions < 1, "some never arrive"
             assert report.n_labelled <= figures.n, "some landed after the look"
             assert report.error_rate == 0
             assert 0.6 < figures.auc.value < 0.85
