@@ -63,9 +63,10 @@ class ImpatientStack(LocalStack):
     def airflow_env(self) -> dict[str, str]:
         return {
             **super().airflow_env(),
-            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",
+            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "12",
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # on a busy machine
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "6",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "12",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",
         }
 
@@ -104,9 +105,9 @@ class World:
             for endpoint, bake in (("stepping", 1), ("baking", 20))
         }
         with load(self.url("baking")) as seen:
-            until(lambda: self.state("baking") == "BAKING", 120)
+            until(lambda: self.state("baking") == "BAKING", 240)
         assert {status for status, _ in seen} == {200}
-        until(lambda: self.state("stepping") == "STEP", 60)
+        until(lambda: self.state("stepping") == "STEP", 120)
         return runs
 
     def finish(self, dag_id: str, runs: dict[str, str]) -> None:
@@ -212,7 +213,7 @@ def test_canaries_go_on_after_their_workers_were_killed(world):
 def test_a_worker_that_is_killed_while_the_candidate_loads_is_followed_by_another(world):
     world.serving.delete_deployment("stepping", "v2")
     run = world.start("deferred", "stepping")
-    until(lambda: world.state("stepping") == "PENDING", 60)
+    until(lambda: world.state("stepping") == "PENDING", 120)
     world.kill_worker("deferred", run)
     world.finish("deferred", {"stepping": run})
     assert world.task("deferred", run)["try_number"] == 2
@@ -220,11 +221,11 @@ def test_a_worker_that_is_killed_while_the_candidate_loads_is_followed_by_anothe
 
 def test_canaries_whose_triggerer_stays_away_are_rolled_back_by_the_host(world):
     run = world.start("deferred", "stepping", lease=15)
-    until(lambda: world.state("stepping") == "STEP", 60)
-    until(lambda: world.task("deferred", run)["state"] == "deferred", 60)
+    until(lambda: world.state("stepping") == "STEP", 120)
+    until(lambda: world.task("deferred", run)["state"] == "deferred", 120)
     world.kill("triggerer")
     with load(world.url("stepping")) as seen:
-        until(lambda: world.state("stepping") == "ROLLED_BACK", 60)
+        until(lambda: world.state("stepping") == "ROLLED_BACK", 120)
     assert {status for status, _ in seen} == {200}
     assert world.serving.get_state("stepping").traffic == {"v1": 100}
     world.start_again("triggerer")

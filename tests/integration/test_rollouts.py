@@ -116,6 +116,7 @@ def test_a_metric_that_the_host_does_not_count_is_refused_before_anything_moves(
     assert host.client.get_state(ENDPOINT) == before
 
 
+@pytest.mark.slow
 def test_a_metric_that_becomes_nan_holds_and_never_passes(host):
     metrics = [{"name": "score", "kind": "mean", "margin": 0.02, "direction": "both"}]
     plan = host.quick("canary", "v4", metrics=metrics, min_requests=200, outage_seconds=1)
