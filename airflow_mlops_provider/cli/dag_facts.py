@@ -96,7 +96,7 @@ def _dag(dag: DAG) -> DagFacts:
         tasks=[_task(task) for task in dag.tasks],
         schedule=_schedule(timetable),
         assets=[asset.uri for asset in assets],
-        watchers=[type(watcher.trigger).__name__ for asset in assets for watcher in asset.watchers],
+        watchers=[_trigger(each.trigger) for asset in assets for each in asset.watchers],
     )
 
 
@@ -117,6 +117,12 @@ def _assets(condition: Any) -> Iterator[Any]:
             yield from _assets(each)
     elif hasattr(condition, "watchers"):
         yield condition
+
+
+def _trigger(trigger: Any) -> str:
+    """Return the class name of a watcher's trigger, which Airflow keeps as ``classpath``."""
+    path = trigger["classpath"] if isinstance(trigger, dict) else type(trigger).__name__
+    return str(path).rpartition(".")[2]
 
 
 def _task(task: Any) -> TaskFacts:

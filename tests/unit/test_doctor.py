@@ -152,6 +152,8 @@ def test_the_examples_lack_only_what_is_said_here():
         },
     )
     assert facts.import_errors == {}
+    watchers = {dag.dag_id: dag.watchers for dag in facts.dags}
+    assert watchers["level1_continuous_training"] == ["NewFilesEventTrigger"]
     google, microsoft = judge(facts, "here").schemes
     assert google.level >= 1
     assert {each.name for each in lacking(google, 2)} <= {"pipeline continuous delivery"}
