@@ -32,6 +32,12 @@ from airflow_mlops_provider.operators.pipeline import (
     FinishPipelineRunOperator,
     StartPipelineRunOperator,
 )
+from airflow_mlops_provider.operators.pipeline_cd import (
+    CheckPipelineRunOperator,
+    PromotePipelineOperator,
+    RollBackPipelineOperator,
+    WaitForDagVersionOperator,
+)
 from airflow_mlops_provider.operators.pipeline_ci import (
     BuildPipelineOperator,
     PublishPipelineOperator,
@@ -74,6 +80,7 @@ __all__ = [
     "CheckFeatureSkewOperator",
     "CheckModelArtifactOperator",
     "CheckModelBehaviourOperator",
+    "CheckPipelineRunOperator",
     "CompactPredictionLogOperator",
     "DeployModelOperator",
     "DetectDriftBranchOperator",
@@ -90,8 +97,10 @@ __all__ = [
     "MonitorModelOperator",
     "ProfileDatasetOperator",
     "PromoteModelOperator",
+    "PromotePipelineOperator",
     "PublishPipelineOperator",
     "RegisterModelOperator",
+    "RollBackPipelineOperator",
     "RollbackModelOperator",
     "RunNotebookOperator",
     "RunTrialsOperator",
@@ -108,4 +117,5 @@ __all__ = [
     "ValidateDataBranchOperator",
     "ValidateDataOperator",
     "ValidateModelOperator",
+    "WaitForDagVersionOperator",
 ]

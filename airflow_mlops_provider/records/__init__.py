@@ -30,6 +30,11 @@ from airflow_mlops_provider.records.delivery import (
     PredictionBatchRef,
     RolloutVerdict,
 )
+from airflow_mlops_provider.records.environments import (
+    PipelineEnvironment,
+    PipelinePromotion,
+    PipelineRunCheck,
+)
 from airflow_mlops_provider.records.evaluation import (
     ArtifactCheck,
     EvaluationReport,
@@ -109,6 +114,9 @@ __all__ = [
     "NotebookRun",
     "PipelineBuild",
     "PipelineCheck",
+    "PipelineEnvironment",
+    "PipelinePromotion",
+    "PipelineRunCheck",
     "PipelineRunReport",
     "PipelineRunSummary",
     "PipelineStagingReport",
