@@ -91,7 +91,7 @@ with DAG(
     },
     doc_md=__doc__,
     tags=["mlops", "level-2"],
-):
+) as dag:
     version = choose_version()
     before: Any = version
     delivered = EmptyOperator(task_id="delivered")  # fails with any environment before it

@@ -78,6 +78,7 @@ class GitStack(LocalStack):
         return {
             **super().airflow_env(),
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
             "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "2",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
             "AIRFLOW_CONN_AIRFLOW_PRODUCTION": json.dumps(connection),
@@ -162,7 +163,7 @@ def until(true, what):
     deadline = time.monotonic() + SECONDS
     while not true():
         assert time.monotonic() < deadline, what()
-        time.sleep(0.5)
+        time.sleep(1)
 
 
 def delivered(client, manifest):
@@ -195,7 +196,7 @@ def test_versions_are_promoted_and_rolled_back(forge, stack, client):
     active = client.trigger("train", {"hold": str(hold)})
     until(
         lambda: client.task_states("train", active).get("begin") == "running",
-        lambda: client.task_states("train", active),
+        lambda: client.log_tail("train", active, "begin"),
     )
 
     good = forge.pushed(files(2))
