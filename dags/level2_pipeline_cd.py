@@ -23,7 +23,7 @@ from airflow_mlops_provider.assets import pipeline_asset
 from airflow_mlops_provider.operators import (
     CheckPipelineRunOperator,
     PromotePipelineOperator,
-    RollBackPipelineOperator,
+    RollbackPipelineOperator,
     WaitForDagVersionOperator,
 )
 from airflow_mlops_provider.steps.pipeline_cd.environments import read_environments
@@ -61,7 +61,7 @@ def deliver(environment: PipelineEnvironment, version: Any) -> tuple[Any, Any]:
         promote = PromotePipelineOperator(task_id="promote", version=version, **given)
         wait = WaitForDagVersionOperator(task_id="wait", promotion=promote.output, **given)
         check = CheckPipelineRunOperator(task_id="check", promotion=promote.output, **given)
-        roll_back = RollBackPipelineOperator(
+        roll_back = RollbackPipelineOperator(
             task_id="roll_back", version=version, trigger_rule="one_failed", **given
         )
         promote >> wait >> check

@@ -1,10 +1,13 @@
 """One file per step: build the hook, call the step, log once, return the record."""
 
 from airflow_mlops_provider.operators.ab_test import ABTestOperator
+from airflow_mlops_provider.operators.alert import JudgeAlertOperator
 from airflow_mlops_provider.operators.approve import ApproveModelOperator
 from airflow_mlops_provider.operators.artifact import CheckModelArtifactOperator
 from airflow_mlops_provider.operators.bandit import BanditRolloutOperator
 from airflow_mlops_provider.operators.behaviour import CheckModelBehaviourOperator
+from airflow_mlops_provider.operators.compact import CompactPredictionLogOperator
+from airflow_mlops_provider.operators.degraded import RollbackDegradedModelOperator
 from airflow_mlops_provider.operators.deploy import DeployModelOperator, UndeployModelOperator
 from airflow_mlops_provider.operators.drift import (
     DetectDriftBranchOperator,
@@ -21,12 +24,9 @@ from airflow_mlops_provider.operators.features import (
     FeastPushOperator,
 )
 from airflow_mlops_provider.operators.gate import ValidateModelOperator
+from airflow_mlops_provider.operators.labels import JoinLabelsOperator
 from airflow_mlops_provider.operators.materialize import FeastMaterializeOperator
-from airflow_mlops_provider.operators.monitor import (
-    CompactPredictionLogOperator,
-    JoinLabelsOperator,
-    MonitorModelOperator,
-)
+from airflow_mlops_provider.operators.monitor import MonitorModelOperator
 from airflow_mlops_provider.operators.notebook import RunNotebookOperator
 from airflow_mlops_provider.operators.pipeline import (
     FinishPipelineRunOperator,
@@ -35,7 +35,7 @@ from airflow_mlops_provider.operators.pipeline import (
 from airflow_mlops_provider.operators.pipeline_cd import (
     CheckPipelineRunOperator,
     PromotePipelineOperator,
-    RollBackPipelineOperator,
+    RollbackPipelineOperator,
     WaitForDagVersionOperator,
 )
 from airflow_mlops_provider.operators.pipeline_ci import (
@@ -53,6 +53,10 @@ from airflow_mlops_provider.operators.registry import (
     PromoteModelOperator,
     RollbackModelOperator,
     SetModelAliasOperator,
+)
+from airflow_mlops_provider.operators.retrain import (
+    DecideRetrainingOperator,
+    RecordRetrainingOperator,
 )
 from airflow_mlops_provider.operators.rollout.approve import ApproveRolloutOperator
 from airflow_mlops_provider.operators.rollout.blue_green import BlueGreenRolloutOperator
@@ -82,6 +86,7 @@ __all__ = [
     "CheckModelBehaviourOperator",
     "CheckPipelineRunOperator",
     "CompactPredictionLogOperator",
+    "DecideRetrainingOperator",
     "DeployModelOperator",
     "DetectDriftBranchOperator",
     "DetectDriftOperator",
@@ -94,14 +99,17 @@ __all__ = [
     "FinishPipelineRunOperator",
     "GetModelVersionOperator",
     "JoinLabelsOperator",
+    "JudgeAlertOperator",
     "MonitorModelOperator",
     "ProfileDatasetOperator",
     "PromoteModelOperator",
     "PromotePipelineOperator",
     "PublishPipelineOperator",
+    "RecordRetrainingOperator",
     "RegisterModelOperator",
-    "RollBackPipelineOperator",
+    "RollbackDegradedModelOperator",
     "RollbackModelOperator",
+    "RollbackPipelineOperator",
     "RunNotebookOperator",
     "RunTrialsOperator",
     "SetModelAliasOperator",

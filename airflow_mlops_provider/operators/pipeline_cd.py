@@ -234,7 +234,7 @@ class CheckPipelineRunOperator(EnvironmentOperator):
         return found
 
 
-class RollBackPipelineOperator(EnvironmentOperator):
+class RollbackPipelineOperator(EnvironmentOperator):
     """Move an environment's ref back to where it was, and wait until that is served.
 
     Gives the ``PipelinePromotion`` of the move back. Only what this DAG run has moved is moved

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops_provider.operators.base import MlopsOperator
+from airflow_mlops_provider.operators.features import as_bool
 from airflow_mlops_provider.operators.pipeline_stages import (
     PipelineStageOperator,
     TriedBuildOperator,
@@ -74,7 +75,7 @@ class BuildPipelineOperator(PipelineStageOperator):
                 python=_builder(self.runtime),
                 workspace=self.workspace_uri,
                 folder=bench.folder,
-                isolation=bool(self.isolation),
+                isolation=as_bool(self.isolation),
                 seconds=float(self.timeout_seconds),
             )
             bench.run.log_record(build)
@@ -226,7 +227,7 @@ class StagePipelineOperator(TriedBuildOperator):
             dags=self.dags or "dags",
             bounds=self.bounds or {},
             curves=self.curves,
-            serve=bool(self.serve),
+            serve=as_bool(self.serve),
             seconds=float(self.timeout_seconds),
         )
 

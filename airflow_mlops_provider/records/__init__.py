@@ -26,7 +26,6 @@ from airflow_mlops_provider.records.data import (
 )
 from airflow_mlops_provider.records.delivery import (
     EndpointRef,
-    MonitoringReport,
     PredictionBatchRef,
     RolloutVerdict,
 )
@@ -61,6 +60,13 @@ from airflow_mlops_provider.records.models import (
     StudyRef,
     TrainingSpec,
 )
+from airflow_mlops_provider.records.monitoring import (
+    AttributionDrift,
+    FeatureQuality,
+    Finding,
+    MonitoringReport,
+    SegmentReport,
+)
 from airflow_mlops_provider.records.notebooks import NotebookRun
 from airflow_mlops_provider.records.pipelines import (
     PipelineBuild,
@@ -75,6 +81,13 @@ from airflow_mlops_provider.records.reproduction import (
     PredictionComparison,
     ReproductionReport,
 )
+from airflow_mlops_provider.records.retraining import (
+    AlertAnswer,
+    RetrainingDecision,
+    RetrainingEvent,
+    RetrainingOutcome,
+    RollbackVerdict,
+)
 from airflow_mlops_provider.records.runs import (
     DatasetUse,
     PipelineRunReport,
@@ -84,7 +97,9 @@ from airflow_mlops_provider.records.runs import (
 
 __all__ = [
     "ABTestVerdict",
+    "AlertAnswer",
     "ArtifactCheck",
+    "AttributionDrift",
     "BanditVerdict",
     "BehaviourReport",
     "BehaviourResult",
@@ -100,8 +115,10 @@ __all__ = [
     "ExpectationResult",
     "Fairness",
     "FeatureDrift",
+    "FeatureQuality",
     "FeatureSkew",
     "FeatureSkewReport",
+    "Finding",
     "GateReason",
     "GateVerdict",
     "Importance",
@@ -127,9 +144,14 @@ __all__ = [
     "PublishedPipeline",
     "Record",
     "ReproductionReport",
+    "RetrainingDecision",
+    "RetrainingEvent",
+    "RetrainingOutcome",
+    "RollbackVerdict",
     "RolloutVerdict",
     "SearchSpec",
     "SegmentDrift",
+    "SegmentReport",
     "SkewExample",
     "SliceMetric",
     "SplitRef",

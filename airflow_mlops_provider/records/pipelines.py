@@ -68,7 +68,7 @@ class PipelineStagingReport(Record):
     dag_id: str
     checks: list[PipelineCheck]
     metrics: dict[str, float]
-    """Last values, by name; of several runs that of the last."""
+    """Last values, by name, at most 100; of several MLflow runs that of the last."""
     endpoints: list[str]
     """What the run served, and was asked."""
     artifacts: list[str]

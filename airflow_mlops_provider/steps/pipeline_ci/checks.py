@@ -121,23 +121,20 @@ def _test(
     ended = run("tests", [*command, checks.tests, f"--junitxml={junit}"])
     if measured:
         run("coverage", [room.python, "-m", "coverage", "xml", "-o", xml])
-    tests, coverage = read_junit(junit) or Tests(), read_coverage(xml)
-    return (
-        tests,
-        check_of(
-            "tests",
-            _test_problems(ended, tests, coverage, checks),
-            (f"{tests.n - tests.n_skipped} tests passed"),
-        ),
-        coverage,
-    )
+    found, coverage = read_junit(junit), read_coverage(xml)
+    problems = _test_problems(ended, found, coverage, checks)
+    tests = found or Tests()
+    check = check_of("tests", problems, f"{tests.n - tests.n_skipped} tests passed")
+    return tests, check, coverage
 
 
-def _test_problems(ended: Ended, tests: Tests, coverage: float | None, checks: Checks) -> list[str]:
-    if not ended.succeeded():
-        if ended.code == _NO_TESTS and ended.seconds is None:
-            return [f"{checks.tests} has no test"]
-        return list(tests.failures) or [ended.reason()[-_LONGEST:]]
+def _test_problems(
+    ended: Ended, tests: Tests | None, coverage: float | None, checks: Checks
+) -> list[str]:
+    if ended.code == _NO_TESTS and ended.seconds is None:
+        return [f"{checks.tests} has no test"]
+    if not ended.succeeded() or tests is None:  # a test may end the process, and with 0
+        return list(tests.failures if tests else ()) or [_shortened(ended.reason())]
     if checks.min_coverage is None:
         return []
     if coverage is None:
@@ -167,7 +164,7 @@ def _dags(commands: Commands, checks: Checks, room: Room) -> tuple[list[str], Pi
         seconds=checks.seconds,
     )
     if not ended.succeeded() or not answer.exists():
-        return [], _of_command("dags", ended)
+        return [], check_of("dags", [_shortened(ended.reason())], "")
     found = json.loads(answer.read_text())
     return sorted(dag for said in found.values() for dag in said["dags"]), judge_dags(found)
 
@@ -188,10 +185,14 @@ def _features(commands: Commands, checks: Checks, room: Room) -> PipelineCheck:
 def _of_command(name: str, ended: Ended) -> PipelineCheck:
     if ended.succeeded():
         return PipelineCheck(name=name, outcome="passed", reason="")
-    reason = ended.reason()
-    if len(reason) > _LONGEST:
-        reason = f"{reason[: _LONGEST // 3]} … {reason[-2 * _LONGEST // 3 :]}"
-    return PipelineCheck(name=name, outcome="failed", reason=reason)
+    return check_of(name, [_shortened(ended.reason())], "")
+
+
+def _shortened(text: str) -> str:
+    """Leave out the middle of a long text."""
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[: _LONGEST // 3]} … {text[-2 * _LONGEST // 3 :]}"
 
 
 def _left_out(name: str) -> PipelineCheck:

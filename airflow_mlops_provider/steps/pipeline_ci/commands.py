@@ -16,8 +16,8 @@ from airflow_mlops_provider.stack import keeper
 
 _LAST_LINES = 40
 _LONGEST_LINE = 400
-_KILLED = 256 - signal.NSIG
-"""Exit codes from here on are 256 less a signal's number, as the keeper passes them on."""
+_KILLED = {256 - number: number.name for number in (signal.SIGKILL, signal.SIGTERM)}
+"""Signals that come from outside, by exit code as the keeper passes it on."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,10 @@ class Ended:
         Raises:
             StepFailedError: a signal killed it, which a retry may help.
         """
-        if self.seconds is None and self.code > _KILLED:
-            name = signal.Signals(256 - self.code).name
+        if self.seconds is None and self.code in _KILLED:
             raise StepFailedError(
-                f"{self.what} was killed by {name}; if that is SIGKILL, often by the kernel, out "
-                f"of memory: give the worker more. Its last lines:\n{self.last_lines}"
+                f"{self.what} was killed by {_KILLED[self.code]}. SIGKILL often comes from the "
+                f"kernel, out of memory: give the worker more. Its last lines:\n{self.last_lines}"
             )
         return self.code == 0 and self.seconds is None
 

@@ -16,6 +16,8 @@ _BRANCH = re.compile(r"[A-Za-z0-9][\w./-]*")
 _WATCHED = "refs/heads/watched"
 _LIMIT_SECONDS = 300.0
 _LONGEST = 500
+_ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY")
+"""Variables that hooks of git have, and that would lead to their repository."""
 _QUIET = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 
 
@@ -56,7 +58,8 @@ class Git:
     def __init__(self, repository: str, folder: Path, environment: Mapping[str, str]) -> None:
         self.repository = _checked_address(repository)
         self._folder = folder
-        self._environment = {**environment, **_QUIET}
+        given = {name: value for name, value in environment.items() if name not in _ELSEWHERE}
+        self._environment = {**given, **_QUIET}
 
     def head(self, branch: str) -> str:
         """Return the commit a branch is at.
@@ -110,7 +113,8 @@ class Git:
                 "removed since; run this for a commit of a branch."
             )
         told = self._ask("show", "-s", "--format=%H%n%T%n%an <%ae>%n%cI%n%s", commit)
-        return CommitInfo(*told.split("\n", 4))
+        fields = told.split("\n", 4)
+        return CommitInfo(*fields, *[""] * (5 - len(fields)))  # the message may be empty
 
     def archive(self, commit: str, file: Path) -> None:
         """Write the files of a fetched commit to a ``.tar.gz``; same commit, same bytes."""

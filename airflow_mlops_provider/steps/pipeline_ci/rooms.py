@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 
 from airflow_mlops_provider.environments import CACHE, environment_python
+from airflow_mlops_provider.exceptions import StepFailedError
 from airflow_mlops_provider.steps.pipeline_ci.build import require_installed
 from airflow_mlops_provider.steps.pipeline_ci.source import (
     copied,
@@ -120,7 +122,7 @@ def environment_of(
 
     Raises:
         PipelineStageError: a dependency does not resolve or install.
-        StepFailedError: the package index does not answer; a retry may help.
+        StepFailedError: the package index does not answer, or there is no such Python.
     """
     asked = [*dependencies(wheel_requirements(room.wheel), extras, python_version), *requirements]
     if constraints:
@@ -130,9 +132,11 @@ def environment_of(
     def make(folder: str, base: str, wanted: Sequence[str]) -> str:
         python = os.path.join(folder, "bin", "python")
         pip = [python, "-m", "pip", "install", "--disable-pip-version-check", *wanted]
-        for what, command in (("environment", [base, "-m", "venv", folder]), ("install", pip)):
-            ended = commands.run(what, command, folder=room.folder, seconds=seconds)
-            require_installed(commands, commit, ended)
+        run = partial(commands.run, folder=room.folder, seconds=seconds)
+        made = run("environment", [base, "-m", "venv", folder])
+        if not made.succeeded():
+            raise StepFailedError(f"Cannot make an environment of {base}: {made.reason()}")
+        require_installed(commands, commit, run("install", pip))
         return python
 
     return environment_python(asked, make, python_version, cache)

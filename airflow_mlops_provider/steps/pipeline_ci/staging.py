@@ -24,6 +24,7 @@ Bounds = Mapping[str, Sequence[float | None]]
 """By metric the least and the greatest value allowed; None for no limit."""
 _ERROR = re.compile(r"^(\w+\.)*\w*(Error|Exception): .*$", re.MULTILINE)
 _LONGEST = 600
+_MOST_METRICS = 100
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,14 @@ def stage_build(
         judge_finite(told["metrics"]),
         judge_convergence(told["metrics"], bounds, staging.curves),
     ]
-    if staging.serve:
+    if staging.serve and checks[0].outcome == "passed":
         checks.append(judge_answers(told["asked"]))
     return PipelineStagingReport(
         commit=build.commit,
         wheel_sha256=build.wheel_sha256,
         dag_id=staging.dag_id,
         checks=checks,
-        metrics=_last(told["metrics"]),
+        metrics=dict(sorted(_last(told["metrics"]).items())[:_MOST_METRICS]),
         endpoints=sorted({each["endpoint"] for each in told["asked"]}),
         artifacts=[],
     )

@@ -9,7 +9,7 @@ from airflow_mlops_provider.exceptions import RegistryConflictError, ServiceErro
 from airflow_mlops_provider.operators import (
     CheckPipelineRunOperator,
     PromotePipelineOperator,
-    RollBackPipelineOperator,
+    RollbackPipelineOperator,
     WaitForDagVersionOperator,
 )
 from airflow_mlops_provider.operators import pipeline_cd as module
@@ -140,7 +140,7 @@ def test_what_the_trigger_found_is_returned_and_its_error_fails(context):
 
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_roll_back_waits_until_the_earlier_version_is_served(context, looks, deferrable):
-    task = RollBackPipelineOperator(version=VERSION.to_xcom(), deferrable=deferrable, **GIVEN)
+    task = RollbackPipelineOperator(version=VERSION.to_xcom(), deferrable=deferrable, **GIVEN)
     with patch(f"{STEPS}.promote.roll_back_pipeline", return_value=PROMOTION):
         if not deferrable:
             assert task.execute(context) == PROMOTION.to_xcom()
@@ -153,7 +153,7 @@ def test_roll_back_waits_until_the_earlier_version_is_served(context, looks, def
 
 @pytest.mark.parametrize("version", [None, VERSION.to_xcom()])
 def test_where_nothing_was_moved_the_roll_back_is_skipped(context, version):
-    task = RollBackPipelineOperator(version=version, **GIVEN)
+    task = RollbackPipelineOperator(version=version, **GIVEN)
     with (
         patch(f"{STEPS}.promote.roll_back_pipeline", return_value=None),
         pytest.raises(AirflowSkipException),

@@ -8,13 +8,14 @@ import json
 import multiprocessing
 import sys
 from pathlib import Path
+from typing import Any
 
 from airflow.dag_processing.dagbag import DagBag
 from airflow.dag_processing.importers import get_importer_registry
 from airflow.serialization.serialized_objects import DagSerialization
 
 
-def look_into(file, folder, pipe):
+def look_into(file: str, folder: Path, pipe: Any) -> None:
     """Send ``{"error": text or None, "dags": {id: number of tasks}}``."""
     try:
         bag = DagBag(file, bundle_path=folder, bundle_name="checked", collect_dags=False)
@@ -31,7 +32,7 @@ def look_into(file, folder, pipe):
         raise
 
 
-def answer_of(file, folder, seconds):
+def answer_of(file: str, folder: Path, seconds: float) -> Any:
     """Return what a process of its own says of a file."""
     fork = multiprocessing.get_context("fork")
     here, there = fork.Pipe(duplex=False)
@@ -50,7 +51,7 @@ def answer_of(file, folder, seconds):
         process.join()
 
 
-def main(folder, answer, seconds):
+def main(folder: Path, answer: Path, seconds: float) -> None:
     """Look into each file that Airflow would take for one with DAGs."""
     files = get_importer_registry().list_dag_files(folder, safe_mode=True)
     found = {

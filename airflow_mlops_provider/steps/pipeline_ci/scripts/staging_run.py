@@ -10,7 +10,9 @@ import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ENDPOINT = "staging"
 READY_SECONDS = 180
@@ -18,7 +20,7 @@ ROWS = 20
 
 
 @contextlib.contextmanager
-def serving_host(workspace, logs):
+def serving_host(workspace: str, logs: Path) -> Iterator[None]:
     """Serve the workspace on free ports of this machine."""
     from airflow_mlops_provider.hooks.mlflow import MlflowHook
     from airflow_mlops_provider.stack import local
@@ -35,7 +37,7 @@ def serving_host(workspace, logs):
         stop_all([host])
 
 
-def run_dag(folder, dag_id, conf):
+def run_dag(folder: Path, dag_id: str, conf: dict[str, Any]) -> Any:
     """Run a DAG as ``airflow dags test`` does; return its run."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
@@ -48,7 +50,7 @@ def run_dag(folder, dag_id, conf):
     return bag.dags[dag_id].test(run_conf=conf)
 
 
-def metrics_of(run):
+def metrics_of(run: Any) -> list[dict[str, Any]]:
     """Return for each metric of each MLflow run of a DAG run its values, oldest first."""
     from airflow_mlops_provider.hooks.mlflow import MlflowHook
 
@@ -67,43 +69,44 @@ def metrics_of(run):
     ]
 
 
-def ask(workspace, records):
+def ask(workspace: str, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Ask each endpoint that the run served for its model's input example, or serve the model."""
     from airflow_mlops_provider.serving.client import ServingClient
 
     served = [each for each in records if {"endpoint", "url", "deployments"} <= each.keys()]
     uris = [each["model_uri"] for each in records if each.get("model_uri")]
     with ServingClient.from_workspace(workspace) as client:
-        if not served and uris:
-            served = [serve(client, uris[-1])]
-        return [ask_one(client, each["endpoint"], each["deployments"]) for each in served]
+        if served:
+            return [ask_one(client, each["endpoint"], each["deployments"]) for each in served]
+        return [ask_one(client, ENDPOINT, {"candidate": uris[-1]}, serve=True)] if uris else []
 
 
-def serve(client, model_uri):
-    """Serve a model that the run made, but did not serve."""
-    ref = client.create_deployment(ENDPOINT, "candidate", model_uri, timeout=READY_SECONDS)
-    ref = client.set_traffic(ENDPOINT, {"candidate": 100}, generation=ref.generation)
-    return {"endpoint": ref.endpoint, "deployments": ref.deployments}
-
-
-def ask_one(client, endpoint, deployments):
-    """Return the answers of an endpoint, or what went wrong."""
+def ask_one(
+    client: Any, endpoint: str, deployments: dict[str, str], *, serve: bool = False
+) -> dict[str, Any]:
+    """Return the answers of an endpoint, made if need be, or what went wrong."""
     import mlflow
 
     from airflow_mlops_provider.exceptions import MlopsError
 
-    example = mlflow.pyfunc.load_model(next(iter(deployments.values()))).input_example
+    name, model_uri = next(iter(deployments.items()))
+    example = mlflow.pyfunc.load_model(model_uri).input_example
     if not hasattr(example, "to_json"):
         return {"endpoint": endpoint, "problem": "its model has no input example with columns"}
-    payload = {"dataframe_split": json.loads(example.head(ROWS).to_json(orient="split"))}
+    rows = example.head(ROWS)
+    payload = {"dataframe_split": json.loads(rows.to_json(orient="split"))}
     try:
+        if serve:
+            client.create_endpoint(endpoint)
+            ref = client.create_deployment(endpoint, name, model_uri, timeout=READY_SECONDS)
+            client.set_traffic(endpoint, {name: 100}, generation=ref.generation)
         answers = client.predict(endpoint, payload)["predictions"]
     except MlopsError as error:
         return {"endpoint": endpoint, "problem": str(error)}
-    return {"endpoint": endpoint, "n": len(example.head(ROWS)), "answers": answers}
+    return {"endpoint": endpoint, "n": len(rows), "answers": answers}
 
 
-def main(options):
+def main(options: argparse.Namespace) -> None:
     """Migrate, run, ask, tell."""
     from airflow_mlops_provider.hooks.settings import workspace_uri
 

@@ -65,6 +65,12 @@ def test_a_test_that_fails_is_named(check):
         require_passed("test", report.commit, report.checks)
 
 
+def test_a_test_that_ends_the_process_well_is_a_failure(check):
+    test = "import os\n\n\ndef test_end():\n    os._exit(0)\n"
+    report, _, _ = check(ONLY_TESTS, **{"tests/test_end.py": test})
+    assert outcomes(report)["tests"] == "failed"
+
+
 def test_lint_says_what_it_found(check):
     report, _, _ = check(ONLY_LINT, **{"shop/__init__.py": "import os\n"})
     (lint,) = [each for each in report.checks if each.name == "lint"]

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError, ServiceError
-from tests.forges import git_of
+from airflow_mlops_provider.steps.pipeline_ci.git import Git
+from tests.forges import ENVIRONMENT, git_of
 
 
 @pytest.fixture
@@ -78,6 +79,19 @@ def test_a_commit_pushed_over_can_still_be_fetched(forge, git, tmp_path):
     assert (info.commit, info.author, info.subject) == (lost, "Ada <ada@example.org>", "Add one")
     git.archive(lost, tmp_path / "lost.tar.gz")
     assert (tmp_path / "lost.tar.gz").stat().st_size > 0
+
+
+def test_a_commit_may_have_no_message(forge, git):
+    forge.pushed({"a": "0"})
+    forge.git("commit", "--quiet", "--allow-empty", "--allow-empty-message", "--message", "")
+    forge.push()
+    assert git.info(git.head("main")).subject == ""
+
+
+def test_a_hook_of_another_repository_leads_nowhere(forge, tmp_path):
+    head = forge.pushed({"a": "0"})
+    environment = {**ENVIRONMENT, "GIT_DIR": str(tmp_path / "other")}
+    assert Git(forge.address, tmp_path / "mirror", environment).info(head).commit == head
 
 
 def test_a_commit_that_is_not_there_is_an_error_that_names_it(forge, git):

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
 import math
+from types import SimpleNamespace
 
 import pytest
 
-from airflow_mlops_provider.exceptions import ParameterError
+from airflow_mlops_provider.exceptions import ParameterError, PipelineStageError
+from airflow_mlops_provider.steps.pipeline_ci.commands import Commands, Ended
+from airflow_mlops_provider.steps.pipeline_ci.rooms import Room
 from airflow_mlops_provider.steps.pipeline_ci.staging import (
     Staging,
     judge_answers,
@@ -86,3 +90,65 @@ def test_a_run_that_failed_names_task_and_error(tmp_path):
 def test_bounds_are_pairs(limits):
     with pytest.raises(ParameterError, match="bounds parameter"):
         stage_build(None, None, Staging(dag_id="d", bounds={"auc": limits}), None)
+
+
+class Answering:
+    """Commands whose staging ends with this answer, or with none."""
+
+    def __init__(self, folder, answer, code=0):
+        self.logs, self.answer, self.code = folder, answer, code
+
+    def run(self, what, command, **options):
+        self.command = [str(each) for each in command]
+        if self.answer is not None:
+            (self.logs / "staging.json").write_text(json.dumps(self.answer))
+        return Ended(what, self.code, "its last line")
+
+    refusal = Commands.refusal
+    stage = "stage"
+
+
+TOLD = {
+    "state": "success",
+    "tasks": {"fit": "success"},
+    "metrics": [metric("auc", 0.8)],
+    "asked": [{"endpoint": "e", "n": 1, "answers": [0.5]}],
+}
+
+
+@pytest.fixture
+def staged(tmp_path):
+    (tmp_path / "artifacts").mkdir()
+    room = Room(tmp_path, tmp_path / "w.whl", "/python")
+    build = SimpleNamespace(commit="c" * 40, wheel_sha256="w")
+
+    def stage(commands, **options):
+        return stage_build(commands, build, Staging(dag_id="train", **options), room)
+
+    return tmp_path / "artifacts", stage
+
+
+def test_a_run_is_asked_for_with_its_conf_and_judged(staged):
+    folder, stage = staged
+    commands = Answering(folder, TOLD)
+    report = stage(commands, conf={"rows": 9}, bounds={"auc": [0.7, None]})
+    assert commands.command[0] == "/python"
+    assert commands.command[3:5] == ["train", '{"rows": 9}']
+    assert commands.command[-1] == "--serve"
+    assert [each.name for each in report.checks] == ["run", "finite", "convergence", "serving"]
+    assert {each.outcome for each in report.checks} == {"passed"}
+    assert (report.metrics, report.endpoints) == ({"auc": 0.8}, ["e"])
+
+
+def test_a_run_that_failed_is_not_told_twice(staged):
+    folder, stage = staged
+    told = {**TOLD, "state": "failed", "tasks": {"fit": "failed"}, "asked": []}
+    report = stage(Answering(folder, told))
+    assert [each.name for each in report.checks if each.outcome == "failed"] == ["run"]
+
+
+@pytest.mark.parametrize(("answer", "code"), [(None, 0), (TOLD, 1)])
+def test_a_staging_that_does_not_answer_is_refused(staged, answer, code):
+    folder, stage = staged
+    with pytest.raises(PipelineStageError, match=r"(?s)stage stage refused.*its last line"):
+        stage(Answering(folder, answer, code))
