@@ -91,25 +91,24 @@ class EnvironmentOperator(BaseOperator):
         **kept: Any,
     ) -> Any:
         """Wait, here or in the triggerer, and go on with ``then(context, event, **kept)``."""
-        asked = (environment.to_xcom(), question, arguments)
+        given = environment.to_xcom()
         seconds, until = float(self.poke_interval), time.time() + float(self.timeout_seconds)
         if self.deferrable:
-            of, question, arguments = asked
             trigger = EnvironmentTrigger(
-                environment=of,
+                environment=given,
                 question=question,
                 arguments=arguments,
                 poke_interval=seconds,
                 until=until,
             )
             self.defer(trigger=trigger, method_name=then.__name__, kwargs=kept)
-        answer = look(*asked)
+        answer = look(given, question, arguments)
         while answer.waits_for is not None:
             if time.time() >= until:
                 raise PipelineStageError(f"Waited in vain: {answer.waits_for}.")
             self.log.info("Waiting: %s", answer.waits_for)
             time.sleep(seconds)
-            answer = look(*asked)
+            answer = look(given, question, arguments)
         return then(None, {"found": answer.found}, **kept)
 
 
