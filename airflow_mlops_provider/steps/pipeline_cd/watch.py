@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +40,8 @@ def ask(
         ServiceError: Airflow does not answer.
         KeyError: there is no such question.
     """
-    looks = {"served": served, "finished": finished}
-    answer: Answer = looks[question](api, environment, **arguments)  # type: ignore[operator]
-    return answer
+    looks: dict[str, Callable[..., Answer]] = {"served": served, "finished": finished}
+    return looks[question](api, environment, **arguments)
 
 
 def served(
@@ -188,21 +187,26 @@ def judged_metrics(
     values: dict[str, float] = {}
     problems = []
     for name, limits in environment.bounds.items():
-        if len(limits) != 2:
-            raise ParameterError.of("bounds", "PipelineEnvironment", "[least, greatest]", limits)
-        least, greatest = (
-            -math.inf if limits[0] is None else limits[0],
-            math.inf if limits[1] is None else limits[1],
-        )
-        value = metrics.get(name)
-        value = value.get("value") if isinstance(value, Mapping) else value
-        number = isinstance(value, int | float) and math.isfinite(value)
-        if not number or not least <= value <= greatest:
-            problems.append(f"{name} is {value!r}, expected one in {limits}")
-        else:
+        found = metrics.get(name)
+        value = found.get("value") if isinstance(found, Mapping) else found
+        if _is_within(value, limits):
             values[name] = float(value)
+        else:
+            problems.append(f"{name} is {value!r}, expected one in {limits}")
     if problems:
         raise PipelineStageError(
             f"The first run in {environment.name} is out of bounds: {'; '.join(problems)}."
         )
     return values
+
+
+def _is_within(value: Any, limits: Sequence[float | None]) -> bool:
+    if len(limits) != 2:
+        raise ParameterError.of("bounds", "PipelineEnvironment", "[least, greatest]", limits)
+    least, greatest = limits
+    return (
+        isinstance(value, int | float)
+        and math.isfinite(value)
+        and (least is None or value >= least)
+        and (greatest is None or value <= greatest)
+    )
