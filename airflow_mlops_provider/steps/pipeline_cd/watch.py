@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError, PipelineStageError
 from airflow_mlops_provider.records import (
@@ -200,7 +200,7 @@ def judged_metrics(
     return values
 
 
-def _is_within(value: Any, limits: Sequence[float | None]) -> bool:
+def _is_within(value: object, limits: Sequence[float | None]) -> TypeGuard[float]:
     if len(limits) != 2:
         raise ParameterError.of("bounds", "PipelineEnvironment", "[least, greatest]", limits)
     least, greatest = limits
