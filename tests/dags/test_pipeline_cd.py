@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from airflow_mlops_provider.records import PipelineEnvironment
+from airflow_mlops_provider.records import PipelineEnvironment, PublishedPipeline
 from level2_pipeline_cd import ENVIRONMENTS, dag
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "pipeline-cd.md"
@@ -38,6 +39,28 @@ def test_each_is_rolled_back_after_a_failure_and_only_then(name):
 def test_a_person_is_asked_only_before_production():
     asked = [task.task_id for task in dag.tasks if task.task_id.endswith("approve")]
     assert asked == ["production.approve"]
+
+
+def event(commit, at):
+    version = PublishedPipeline(
+        name="shop",
+        version="1",
+        commit=commit,
+        manifest_uri="/m",
+        wheel_uri="/w",
+        wheel_sha256="w",
+        source_uri="/s",
+        repository="/forge",
+    )
+    return SimpleNamespace(extra=version.to_xcom(), timestamp=at)
+
+
+def test_of_several_published_versions_the_last_is_delivered():
+    choose = dag.get_task("choose_version").python_callable
+    events = {"an asset": [event("b", 2), event("a", 1)]}
+    assert choose({"manifest": None}, events)["commit"] == "b"
+    with pytest.raises(ValueError, match="Give the param `manifest`"):
+        choose({"manifest": None}, {})
 
 
 def test_the_page_shows_environments_and_a_dag_as_they_are():
