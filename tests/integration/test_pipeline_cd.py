@@ -223,8 +223,8 @@ def test_versions_are_promoted_and_rolled_back(forge, stack, client):
     assert served(client) == good
     assert version_of(client, client.trigger("train")) == 2
 
-    hidden = forge.pushed({"dags/train.py": "import nothing_of_this_name"})
-    state, tasks = delivered(client, published(forge, stack, hidden))
+    missing = forge.pushed({"dags/train.py": f"import nothing_of_this_name\n{TRAIN}"})
+    state, tasks = delivered(client, published(forge, stack, missing))
     assert state == "failed"
     assert tasks["production.wait"] == "failed"
     assert tasks["production.check"] == "upstream_failed"

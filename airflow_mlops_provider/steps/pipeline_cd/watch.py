@@ -95,10 +95,10 @@ def _problem(
         return f"it has no DAG {dag_id!r}"
     if dag["bundle_name"] != environment.bundle:
         return f"{dag_id} is of the bundle {dag['bundle_name']!r}, not {environment.bundle!r}"
-    if dag["bundle_version"] != commit:
-        return f"{dag_id} is at {str(dag['bundle_version'])[:12]}"
     if dag["is_stale"]:
         return f"{dag_id} is no longer in its file"
+    if dag["bundle_version"] != commit:
+        return f"{dag_id} is at {str(dag['bundle_version'])[:12]}"
     return f"the file of {dag_id} has errors" if dag["has_import_errors"] else None
 
 
