@@ -32,6 +32,12 @@ from airflow_mlops_provider.operators.pipeline import (
     FinishPipelineRunOperator,
     StartPipelineRunOperator,
 )
+from airflow_mlops_provider.operators.pipeline_cd import (
+    CheckPipelineRunOperator,
+    PromotePipelineOperator,
+    RollbackPipelineOperator,
+    WaitForDagVersionOperator,
+)
 from airflow_mlops_provider.operators.pipeline_ci import (
     BuildPipelineOperator,
     PublishPipelineOperator,
@@ -78,6 +84,7 @@ __all__ = [
     "CheckFeatureSkewOperator",
     "CheckModelArtifactOperator",
     "CheckModelBehaviourOperator",
+    "CheckPipelineRunOperator",
     "CompactPredictionLogOperator",
     "DecideRetrainingOperator",
     "DeployModelOperator",
@@ -96,11 +103,13 @@ __all__ = [
     "MonitorModelOperator",
     "ProfileDatasetOperator",
     "PromoteModelOperator",
+    "PromotePipelineOperator",
     "PublishPipelineOperator",
     "RecordRetrainingOperator",
     "RegisterModelOperator",
     "RollbackDegradedModelOperator",
     "RollbackModelOperator",
+    "RollbackPipelineOperator",
     "RunNotebookOperator",
     "RunTrialsOperator",
     "SetModelAliasOperator",
@@ -116,4 +125,5 @@ __all__ = [
     "ValidateDataBranchOperator",
     "ValidateDataOperator",
     "ValidateModelOperator",
+    "WaitForDagVersionOperator",
 ]

@@ -29,6 +29,11 @@ from airflow_mlops_provider.records.delivery import (
     PredictionBatchRef,
     RolloutVerdict,
 )
+from airflow_mlops_provider.records.environments import (
+    PipelineEnvironment,
+    PipelinePromotion,
+    PipelineRunCheck,
+)
 from airflow_mlops_provider.records.evaluation import (
     ArtifactCheck,
     EvaluationReport,
@@ -133,6 +138,9 @@ __all__ = [
     "NotebookRun",
     "PipelineBuild",
     "PipelineCheck",
+    "PipelineEnvironment",
+    "PipelinePromotion",
+    "PipelineRunCheck",
     "PipelineRunReport",
     "PipelineRunSummary",
     "PipelineStagingReport",
