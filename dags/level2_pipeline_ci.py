@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from airflow.sdk import DAG, Asset, AssetWatcher, Param, task, task_group
+from airflow.sdk import DAG, Asset, AssetAlias, AssetWatcher, Param, task, task_group
 
 from airflow_mlops_provider.hooks.settings import workspace_uri
 from airflow_mlops_provider.operators import (
@@ -89,7 +89,11 @@ def ci(commit: str) -> None:
         **ONE_AT_A_TIME,
     )
     publish = PublishPipelineOperator(
-        task_id="publish", build=build.output, report=test.output, staging=stage.output
+        task_id="publish",
+        build=build.output,
+        report=test.output,
+        staging=stage.output,
+        outlets=[AssetAlias("published_pipelines")],
     )
     test >> stage >> publish
 

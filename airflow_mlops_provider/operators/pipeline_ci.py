@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlops_provider.assets import pipeline_asset
 from airflow_mlops_provider.operators.base import MlopsOperator
 from airflow_mlops_provider.operators.features import as_bool
 from airflow_mlops_provider.operators.pipeline_stages import (
@@ -237,7 +238,8 @@ class PublishPipelineOperator(MlopsOperator):
 
     A version of a commit is published whole or not at all, and never changes. Publishing it again
     gives the same record; another wheel of it, or one whose reports are of another, fails the
-    task for good.
+    task for good. An ``AssetAlias`` among the outlets receives an event of
+    ``mlops-pipeline://name``, with the record as its extra.
 
     Args:
         build: The ``PipelineBuild``.
@@ -284,6 +286,7 @@ class PublishPipelineOperator(MlopsOperator):
             )
             run.log_record(published)
         self.log.info("%s %s is %s", published.name, published.version, published.manifest_uri)
+        self.emit_asset(context, pipeline_asset(published.name), published)
         return published.to_xcom()
 
 

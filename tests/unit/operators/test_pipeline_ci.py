@@ -5,8 +5,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from airflow.sdk import AssetAlias
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_mlops_provider.assets import pipeline_asset
 from airflow_mlops_provider.operators import (
     BuildPipelineOperator,
     PublishPipelineOperator,
@@ -210,10 +212,16 @@ def test_publish_says_where_it_was_published_from(context, run):
         repository="/forge/shop.git",
     )
     operator = PublishPipelineOperator(
-        task_id="t", build=BUILD.to_xcom(), report=report_of().to_xcom(), workspace="/w"
+        task_id="t",
+        build=BUILD.to_xcom(),
+        report=report_of().to_xcom(),
+        workspace="/w",
+        outlets=[AssetAlias("published")],
     )
     with patch(f"{STEPS}.publish.publish_pipeline", return_value=published) as step:
         assert operator.execute(context) == published.to_xcom()
+    event = context["outlet_events"].__getitem__.return_value.add
+    event.assert_called_once_with(pipeline_asset("shop"), extra=published.to_xcom())
     step.assert_called_once_with(
         BUILD,
         report_of(),
