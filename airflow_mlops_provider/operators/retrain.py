@@ -179,7 +179,7 @@ def started_by(context: Context) -> list[RetrainingEvent]:
     from airflow_mlops_provider.steps.retrain import events
 
     dag_run: Any = context["dag_run"]
-    kind = str(getattr(dag_run.run_type, "value", dag_run.run_type))
+    kind = _kind(dag_run)
     conf: Any = redact(dag_run.conf or {}, "conf")
     name = run_name(context)
     at = _utc(dag_run.run_after)
@@ -202,8 +202,17 @@ def emitted(context: Context) -> list[RetrainingEvent]:
     return [_asset_event(each) for each in [*dag_run.consumed_asset_events, *_late(context)]]
 
 
+def _kind(dag_run: Any) -> str:
+    return str(getattr(dag_run.run_type, "value", dag_run.run_type))
+
+
 def _late(context: Context) -> Iterator[Any]:
-    """Yield events that came after those that started this run, which saw only the first."""
+    """Yield events that came after those that started this run, which saw only the first.
+
+    A run that no asset started leaves them to theirs; a backfill may be of years ago.
+    """
+    if _kind(context["dag_run"]) != _BY_ASSETS:
+        return
     inlets: Any = context.get("inlet_events") or {}
     since = _utc(context["dag_run"].run_after)
     for asset in inlets:

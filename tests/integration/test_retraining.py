@@ -150,8 +150,12 @@ def answered(ask: Callable[[], Any]) -> Any:
 
 def live_records(world: World, *, quality: float, shift: float) -> list[dict[str, Any]]:
     """Predictions of the first model's version; ``quality`` is how much they owe to the truth."""
-    run = next(iter(world.client.runs(TRAINING)))
-    version = world.client.xcom(TRAINING, run, "register")
+    registered = {
+        run: version
+        for run in world.client.runs(TRAINING)
+        if (version := world.client.xcom(TRAINING, run, "register"))
+    }
+    run, version = next(iter(registered.items()))
     rows = list(rows_of(world.client.xcom(TRAINING, run, "join_features")["uri"]))[:N_LIVE]
     truth = flights_of("2013-01").set_index("flight_id")[TARGET].astype(float)
     rng = np.random.default_rng(0)

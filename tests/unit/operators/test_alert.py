@@ -34,7 +34,9 @@ def context(context):
         source_run_id="r",
         source_task_id="monitor",
     )
-    run = SimpleNamespace(consumed_asset_events=[event], run_after=MOMENT)
+    run = SimpleNamespace(
+        run_type="asset_triggered", consumed_asset_events=[event], run_after=MOMENT
+    )
     return context | {"dag_run": run, "task_instance": MagicMock()}
 
 

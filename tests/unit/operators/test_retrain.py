@@ -107,6 +107,15 @@ def test_the_way_a_run_came_about_tells_its_events(context, changes, kinds):
     assert [event.kind for event in events] == kinds
 
 
+@pytest.mark.parametrize(("kind", "told"), [("backfill", "schedule"), ("manual", "demand")])
+def test_what_happened_since_is_nothing_to_a_run_that_no_asset_started(context, kind, told):
+    inlet = MagicMock()
+    inlet.after.return_value.limit.return_value = [emitted("new_flights")]
+    run = dag_run(kind, run_after=datetime(2013, 3, 1, tzinfo=UTC))
+    events = started_by(context | {"dag_run": run, "inlet_events": {"new_flights": inlet}})
+    assert [event.kind for event in events] == [told]
+
+
 def test_a_person_is_named_with_what_was_asked_for(context):
     run = dag_run(conf={"month": "2013-02", "password": "hidden"})
     (event,) = started_by(context | {"dag_run": run})
