@@ -21,13 +21,13 @@ unexport PYTHONDONTWRITEBYTECODE  # Airflow starts many processes: they need the
 
 BENCH ?= imports parse snapshot validation drift drift_soundness materialize \
 	feature_stores training tuning tracking auc slices gate gate_soundness scorer prediction_log \
-	router rollout_soundness ab_soundness waiting batch_predict
+	router rollout_soundness ab_soundness waiting sensors batch_predict monitoring
 
 took = start=$$(date +%s); $(1) && echo "== $(notdir $@) took $$(($$(date +%s) - start)) s"
 
 .NOTPARALLEL:
-.PHONY: help setup demo test test-unit test-integration test-dags test-slow bench lint format \
-	constraints clean
+.PHONY: help setup demo test test-unit test-integration test-dags test-slow bench replay lint \
+	format constraints clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -63,6 +63,9 @@ test-slow: setup  ## Simulations and long runs
 
 bench: setup  ## Measure anew what docs/benchmarks says (BENCH="drift snapshot" chooses)
 	@$(call took,$(BIN)/python -m benchmarks $(BENCH) --save docs/benchmarks)
+
+replay: setup  ## Replay the year 2013 for docs/monitoring.md: monitored, and retrained or not
+	@$(call took,$(BIN)/python -m flights.replay --save docs)
 
 lint: setup  ## Style, types and the direction of imports
 	@$(call took,$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy \

@@ -27,6 +27,16 @@ def performance_asset(name: str) -> Asset:
     return _asset("mlops-performance", name)
 
 
+def alert_asset(name: str) -> Asset:
+    """Return ``mlops-alert://name``: something else about the endpoint asks for a look."""
+    return _asset("mlops-alert", name)
+
+
+def pipeline_asset(name: str) -> Asset:
+    """Return ``mlops-pipeline://name``: a new version of the pipeline is published."""
+    return _asset("mlops-pipeline", name)
+
+
 def _asset(scheme: str, name: str) -> Asset:
     checked = checked_name(name, "name", f"{scheme.removeprefix('mlops-')} asset")
     return Asset(f"{scheme}://{checked}")

@@ -11,6 +11,7 @@
     │   ├── ModelError              a model is missing, cannot be loaded, or does not fit its data
     │   ├── GateRefusedError        a challenger fell through a floor of the promotion gate
     │   ├── RolloutFailedError      a rollout was rolled back, or could not be
+    │   ├── PipelineStageError      a commit of a pipeline repository did not get through a stage
     │   └── RegistryConflictError   somebody else moved the alias or the state meanwhile
     ├── NotebookError               a cell of a notebook failed; a retry may help
     └── ServiceError                a service did not do its part; a retry may help
@@ -66,6 +67,10 @@ class GateRefusedError(PermanentError):
 
 class RolloutFailedError(PermanentError):
     """A rollout was rolled back, or its roll-back failed."""
+
+
+class PipelineStageError(PermanentError):
+    """A commit of a pipeline repository did not get through a stage of its CI."""
 
 
 class RegistryConflictError(PermanentError):

@@ -36,7 +36,16 @@ def get_provider_info() -> dict[str, Any]:
             },
         ],
         "asset-uris": [
-            {"schemes": ["mlops-dataset", "mlops-drift", "mlops-performance"], "handler": None},
+            {
+                "schemes": [
+                    "mlops-dataset",
+                    "mlops-drift",
+                    "mlops-performance",
+                    "mlops-alert",
+                    "mlops-pipeline",
+                ],
+                "handler": None,
+            },
             {"schemes": ["mlflow-model"], "handler": None},
         ],
         "config": _config(),
@@ -77,6 +86,17 @@ def _connection_types() -> list[dict[str, Any]]:
                 "hidden-fields": ["schema", "login", "password"],
                 "relabeling": {"host": "Admin URL"},
                 "placeholders": {"host": "http://127.0.0.1:8600"},
+            },
+        },
+        {
+            "connection-type": "airflow_api",
+            "hook-class-name": "airflow_mlops_provider.hooks.airflow_api.AirflowApiHook",
+            "hook-name": "Airflow API",
+            "conn-fields": {"token": _TOKEN_FIELD},
+            "ui-field-behaviour": {
+                "hidden-fields": ["schema"],
+                "relabeling": {"host": "URL of the API server"},
+                "placeholders": {"host": "https://airflow.example.com"},
             },
         },
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from airflow.sdk import BaseOperatorLink, conf
 
@@ -64,6 +64,13 @@ class DriftReportLink(_PushedLink):
     xcom_key = "drift_report_url"
 
 
+class MonitoringLink(_PushedLink):
+    """Opens the report on live traffic."""
+
+    name = "Monitoring report"
+    xcom_key = "monitoring_report_url"
+
+
 class NotebookLink(_PushedLink):
     """Opens the notebook that a task executed."""
 
@@ -85,6 +92,13 @@ class ModelCardLink(_PushedLink):
     xcom_key = "model_card_url"
 
 
+class RetrainingLink(_PushedLink):
+    """Opens what started a training, and why it was or was not worth one."""
+
+    name = "Why this run"
+    xcom_key = "retraining_url"
+
+
 class RolloutLink(_PushedLink):
     """Opens the page on which a rollout is watched while it runs."""
 
@@ -96,6 +110,11 @@ def page_path(page: str) -> str:
     """Return the path of one of our pages as browsers see it, also behind a proxy's prefix."""
     base = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
     return f"{base}{PREFIX}/{page}"
+
+
+def retraining_url(dag_id: str, run_id: str) -> str:
+    """Return the path of the page that says what started a DAG run."""
+    return page_path(f"retraining?{urlencode({'dag_id': dag_id, 'run_id': run_id})}")
 
 
 def rollout_url(endpoint: str, serving_conn_id: str) -> str:

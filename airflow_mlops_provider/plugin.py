@@ -43,11 +43,17 @@ _VIEWS = [
         "category": "browse",
         "url_route": "mlops_rollouts",
     },
+    {
+        "name": "Retraining",
+        "href": page_path("retraining") + "?dag_id={DAG_ID}&run_id={RUN_ID}",
+        "destination": "dag_run",
+        "url_route": "mlops_retraining",
+    },
 ]
 
 
 class MlopsPlugin(AirflowPlugin):
-    """Pages about the services behind the pipelines and about rollouts."""
+    """Pages about the services behind the pipelines, about rollouts and about retraining."""
 
     name = "mlops"
     fastapi_apps = _APPS

@@ -65,10 +65,10 @@ def run(quick: bool) -> list[Measure]:
     n_rows = 100_000 if quick else 1_000_000
     with tempfile.TemporaryDirectory() as folder:
         reference, current = (_written(folder, n_rows, seed) for seed in (0, 1))
-        seconds, peak = _measured(OURS, reference, current)
-        their_seconds, their_peak = _measured(THEIRS, reference, current)
+        seconds, peak = measured(OURS, reference, current)
+        their_seconds, their_peak = measured(THEIRS, reference, current)
         large = _written(folder, 10 * n_rows, 2)
-        large_seconds, large_peak = _measured(OURS, large, large)
+        large_seconds, large_peak = measured(OURS, large, large)
     size, large_size = f"{n_rows:,} x 20", f"{10 * n_rows:,} x 20"
     fast, small = their_seconds / seconds, peak / their_peak
     # interpreter and imports weigh too much in a quick run
@@ -136,9 +136,9 @@ def _written(folder: str, n_rows: int, seed: int) -> str:
     return path
 
 
-def _measured(code: str, reference: str, current: str) -> tuple[float, float]:
+def measured(code: str, *arguments: str) -> tuple[float, float]:
     """Return seconds, imports included, and the peak of resident memory in MiB."""
-    command = [sys.executable, "-W", "ignore", "-c", _CLOCK, code, reference, current]
+    command = [sys.executable, "-W", "ignore", "-c", _CLOCK, code, *arguments]
     environment = os.environ | {"DO_NOT_TRACK": "1"}
     output = subprocess.run(command, capture_output=True, check=True, env=environment).stdout
     seconds, peak = map(float, output.split()[-2:])

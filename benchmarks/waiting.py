@@ -126,7 +126,7 @@ def run(quick: bool) -> list[Measure]:
         code = _DAG.format(version=_VERSION, n=n, interval=INTERVAL_SECONDS, lease=LEASE_SECONDS)
         (folder / "dags" / "waiting.py").write_text(code)
         host = PlayedHost(folder, n)
-        with _served(host), Stack(folder / "home", folder / "dags") as stack:
+        with served(host), Stack(folder / "home", folder / "dags") as stack:
             held, idle_mb, busy_mb, silence = _waited(stack, host, n)
     a_rollout = (busy_mb - idle_mb) / n
     return [
@@ -155,7 +155,7 @@ def run(quick: bool) -> list[Measure]:
 def _waited(stack: Stack, host: PlayedHost, n: int) -> tuple[int, float, float, float]:
     """Return slots held, the triggerer's memory before and while, and the longest silence."""
     client = stack.client()
-    idle = _triggerer_mb()
+    idle = triggerer_mb()
     client.wait_for_dag("waiting")
     run_id = client.trigger("waiting")
     deadline = time.monotonic() + 60 + 15 * n
@@ -167,19 +167,24 @@ def _waited(stack: Stack, host: PlayedHost, n: int) -> tuple[int, float, float, 
     time.sleep(WATCHED_SECONDS)
     silence = host.silence(since)
     now = Counter(client.task_states("waiting", run_id).values())
-    return n - now["deferred"], idle, _triggerer_mb(), silence
+    return n - now["deferred"], idle, triggerer_mb(), silence
 
 
-def _triggerer_mb() -> float:
-    """Return the memory of the triggerer's processes."""
+def triggerer() -> list[psutil.Process]:
+    """Return the triggerer's processes."""
     ours = psutil.Process().children(recursive=True)
     found = [each for each in ours if each.cmdline()[-1:] == ["triggerer"]]
-    found += [child for each in found for child in each.children() if child not in found]
-    return sum(each.memory_info().rss for each in found) / 1e6
+    return found + [child for each in found for child in each.children() if child not in found]
+
+
+def triggerer_mb() -> float:
+    """Return the memory of the triggerer's processes."""
+    return sum(each.memory_info().rss for each in triggerer()) / 1e6
 
 
 @contextmanager
-def _served(host: PlayedHost) -> Iterator[None]:
+def served(host: PlayedHost) -> Iterator[None]:
+    """Serve the admin API of a played host."""
     import uvicorn
 
     (port,) = free_ports(1)

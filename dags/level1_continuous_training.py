@@ -1,27 +1,30 @@
 """Level 1: the pipeline trains, judges, registers and deploys by itself.
 
-It runs for each month of the replayed year, when the live data drifted, when the champion
-degraded, and by hand. A challenger that passes the gate is served without traffic; the delivery
-DAG of level 2 gives it some.
+Five events start it: a person, the schedule, a month that lands, a champion that degraded, and
+inputs that drifted. The first task says which one it was and whether it is worth a training. A
+challenger that passes the gate is served without traffic; the delivery DAG of level 2 gives it
+some. One that does not ends the run well, as a non-event in the ledger of retraining.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from airflow.sdk import DAG, AssetAlias
+from airflow.sdk import DAG, AssetAlias, AssetAny
 from airflow.timetables.assets import AssetOrTimeSchedule
 
 from airflow_mlops_provider.assets import drift_asset, performance_asset
 from airflow_mlops_provider.operators import (
     CheckModelArtifactOperator,
     CheckModelBehaviourOperator,
+    DecideRetrainingOperator,
     DeployModelOperator,
     EvaluateModelOperator,
     FeastApplyOperator,
     FeastHistoricalFeaturesOperator,
     FinishPipelineRunOperator,
     ProfileDatasetOperator,
+    RecordRetrainingOperator,
     RegisterModelOperator,
     SnapshotDatasetOperator,
     SplitDatasetOperator,
@@ -45,15 +48,14 @@ from flights.settings import (
     SOURCE_OWNER,
     SUITE,
 )
-from flights.tasks import MONTH, MONTHLY, build_features, choose_window
+from flights.tasks import MONTH, MONTHLY, NEW_FLIGHTS, build_features, choose_window
+
+EVENTS = [NEW_FLIGHTS, performance_asset(ENDPOINT), drift_asset(ENDPOINT)]
 
 with DAG(
     "level1_continuous_training",
     description="Continuous training of the flight-delay model",
-    schedule=AssetOrTimeSchedule(
-        timetable=MONTHLY,
-        assets=drift_asset(ENDPOINT) | performance_asset(ENDPOINT),
-    ),
+    schedule=AssetOrTimeSchedule(timetable=MONTHLY, assets=AssetAny(*EVENTS)),
     start_date=datetime(2013, 2, 1),
     catchup=False,
     max_active_runs=1,
@@ -65,6 +67,13 @@ with DAG(
     finish_run = FinishPipelineRunOperator(task_id="finish_run")
 
     with finish_run.as_teardown(setups=start_run):
+        decide = DecideRetrainingOperator(
+            task_id="decide",
+            name=MODEL,
+            cooldown_seconds={"new_data": 3600, "performance": 86_400, "drift": 86_400},
+            budget=20,
+            inlets=EVENTS,
+        )
         window = choose_window()
         snapshot = SnapshotDatasetOperator(
             task_id="snapshot",
@@ -138,6 +147,7 @@ with DAG(
             data=validate.output,
             behaviour=behaviour.output,
             artifact=artifact.output,
+            on_refusal="skip",
         )
         register = RegisterModelOperator(
             task_id="register",
@@ -156,4 +166,13 @@ with DAG(
             task_id="deploy", model_version=register.output, endpoint=ENDPOINT
         )
 
+        decide >> window
         validate >> build_features() >> apply >> features
+
+    record = RecordRetrainingOperator(
+        task_id="record",
+        decision=decide.output,
+        verdict=gate.output,
+        model_version=register.output,
+    )
+    deploy >> record.as_teardown(setups=decide) >> finish_run

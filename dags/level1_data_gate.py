@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, AssetAlias, Param
 
-from airflow_mlops_provider.assets import drift_asset
 from airflow_mlops_provider.operators import (
     DetectDriftOperator,
     FinishPipelineRunOperator,
@@ -29,7 +27,7 @@ from flights.settings import (
     SOURCE_OWNER,
     SUITE,
 )
-from flights.tasks import MONTH, MONTHLY, choose_window, stop
+from flights.tasks import MONTH, MONTHLY, choose_window, retrain, stop
 
 with DAG(
     "level1_data_gate",
@@ -68,7 +66,6 @@ with DAG(
             follow={"stop": "stop", "retrain": "retrain", "warn": "drift", "passed": "drift"},
         )
         champion = GetModelVersionOperator(task_id="champion", model=CHAMPION)
-        retrain = EmptyOperator(task_id="retrain", outlets=[drift_asset(ENDPOINT)])
         drift = DetectDriftOperator(
             task_id="drift",
             dataset=snapshot.output,
@@ -79,4 +76,4 @@ with DAG(
             outlets=[AssetAlias(f"{ENDPOINT}-drift")],
         )
 
-        validate >> [stop(validate.output), retrain, drift]
+        validate >> [stop(validate.output), retrain(validate.output), drift]

@@ -1,8 +1,9 @@
 """Level 1: what live traffic says of the champion, and whether it should be trained again.
 
 Compacts the prediction log, checks the inputs by the suite of the champion's training data, joins
-the labels that have come, and compares inputs and quality with what the champion learned from and
-promised. A signal wakes ``level1_continuous_training``.
+the labels that have come, and compares inputs, scores and quality with what the champion learned
+from and promised, overall and by airport. While labels are missing the quality is estimated. A
+signal wakes ``level1_continuous_training``.
 """
 
 from __future__ import annotations
@@ -61,5 +62,6 @@ with DAG(
             model_version=champion.output,
             predictions=predictions.output,
             labelled=labelled.output,
+            segments=["origin"],
             outlets=[AssetAlias(f"{ENDPOINT}-signals")],
         )

@@ -43,7 +43,7 @@ class FakeTarget:
     generation: int = 0
     rollout: dict | None = None
     lease_seconds: float | None = None
-    rollback_traffic: dict[str, int] = field(default_factory=dict)
+    rollback_traffic: dict[str, int] | None = None
     counters: dict[str, dict] = field(default_factory=dict)
     paired: dict[str, dict] = field(default_factory=dict)
     metrics_down: bool = False
@@ -127,7 +127,8 @@ class FakeTarget:
         assert set(traffic) <= set(self.deployments)
         if mirror_traffic is not None:
             self.mirror = dict(mirror_traffic)
-        self.shield = self.shield if shield is None else shield
+        split = len([percent for percent in traffic.values() if percent]) > 1
+        self.shield = self.shield and split if shield is None else shield
         self.sticky = self.sticky if sticky is None else sticky
         if dict(traffic) != self.traffic:
             self.history.append(dict(traffic))
@@ -164,7 +165,9 @@ class FakeTarget:
 
     def expire_lease(self):
         """Do what the host does when nobody drives a rollout."""
-        self.traffic, self.mirror = dict(self.rollback_traffic), {}
+        if self.rollback_traffic is not None:
+            self.traffic = dict(self.rollback_traffic)
+        self.mirror = {}
         self.generation += 1
         self.rollout = {**self.rollout, "state": "ROLLED_BACK", "reason": "lease expired: test"}
 

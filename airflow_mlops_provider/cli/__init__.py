@@ -6,10 +6,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from airflow_mlops_provider.cli import logs, reproduce, runs, serve, standalone, status
+from airflow_mlops_provider.cli import (
+    doctor,
+    feedback,
+    init,
+    logs,
+    reproduce,
+    runs,
+    serve,
+    standalone,
+    status,
+)
 from airflow_mlops_provider.exceptions import MlopsError
 
-_COMMANDS = (serve, status, logs, standalone, runs, reproduce)
+_COMMANDS = (init, serve, status, logs, feedback, standalone, runs, reproduce, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -56,6 +56,34 @@ def stream_query(
             yield table_of_rows(names, rows, where)
 
 
+def high_water_mark(
+    conn_id: str, table: str, column: str, *, schema: str | None = None, after: Any = None
+) -> tuple[Any, int]:
+    """Return the highest value of a column above ``after``, and how many rows lie there.
+
+    Args:
+        conn_id: Connection to the database.
+        table: Name of the table; it is quoted, so it may be anything.
+        column: Name of the column; likewise.
+        schema: Of the table; None for the database's default.
+        after: Count only rows above it; None counts all that have a value.
+
+    Raises:
+        DataError: there is no such table or column.
+        ParameterError: the Connection is unknown, or is none of a SQL database.
+    """
+    import sqlalchemy as sa
+
+    rows = sa.table(table, schema=schema)
+    values: sa.ColumnClause[Any] = sa.column(column)
+    query = sa.select(sa.func.max(values), sa.func.count(values)).select_from(rows)
+    if after is not None:
+        query = query.where(values > after)
+    with _sql_errors(conn_id), _engine(conn_id).connect() as connection:
+        highest, n_rows = connection.execute(query).one()
+    return highest, int(n_rows)
+
+
 def database_url(conn_id: str) -> str:
     """Return the SQLAlchemy URL of a Connection, password and all.
 

@@ -77,15 +77,16 @@ class ApproveModelOperator(MlopsOperator, ApprovalOperator):
             answer=TIMED_OUT if "error" in event else event["chosen_options"][0],
             by=user.get("name") or "nobody",
             at=event.get("responded_at"),
-            reason=_reason(event),
+            reason=reason_of(event),
         )
         try:
             return super().execute_complete(context, event)
         except (HITLRejectException, HITLTimeoutError) as error:  # a retry would ask once more
-            raise AirflowFailException(_reason(event) or str(error)) from error
+            raise AirflowFailException(reason_of(event) or str(error)) from error
 
 
-def _reason(event: dict[str, Any]) -> str:
+def reason_of(event: dict[str, Any]) -> str:
+    """Return why a question was answered so, as far as somebody said."""
     if event.get("timedout"):
         return BY_DEFAULT
     return (event.get("params_input") or {}).get("reason") or event.get("error") or ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import SkipMixin
 
-from airflow_mlops_provider.exceptions import GateRefusedError
+from airflow_mlops_provider.exceptions import GateRefusedError, ParameterError
 from airflow_mlops_provider.operators.base import MlopsOperator, failing_for_good
 from airflow_mlops_provider.records import (
     ArtifactCheck,
@@ -20,15 +20,19 @@ from airflow_mlops_provider.records import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mlops_provider.records import GateReason, GateVerdict
+    from airflow_mlops_provider.records import GateReason, GateVerdict, RollbackVerdict
     from airflow_mlops_provider.steps.gate import Rule
+
+
+ON_REFUSAL = ("fail", "skip")
 
 
 class ValidateModelOperator(MlopsOperator, SkipMixin):
     """Let a challenger pass only if it holds the floors and is shown to be good enough.
 
-    Gives a ``GateVerdict``. ``refused`` (a floor is broken) fails the task for good;
-    ``keep_champion`` (sound, but not shown better) skips what is downstream, save teardowns.
+    Gives a ``GateVerdict``. ``keep_champion`` (sound, but not shown better) skips what is
+    downstream, save teardowns; ``refused`` (a floor is broken) fails the task for good, unless
+    ``on_refusal`` says otherwise.
 
     Args:
         challenger: The challenger's ``EvaluationReport``.
@@ -49,6 +53,8 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
         replace_unusable_champion: Whether a champion that cannot be judged any more (an
             ``UnusableModel``) may be replaced on the floors alone; else the gate refuses, and a
             person has to look.
+        on_refusal: ``fail``, or ``skip`` to end a refusal as ``keep_champion`` ends: nobody has to
+            look at a retraining that is worth nothing.
     """
 
     template_fields: Sequence[str] = (
@@ -65,6 +71,7 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
         "behaviour",
         "artifact",
         "replace_unusable_champion",
+        "on_refusal",
     )
 
     def __init__(
@@ -82,6 +89,7 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
         behaviour: Any = (),
         artifact: Any = (),
         replace_unusable_champion: bool = False,
+        on_refusal: Literal["fail", "skip"] = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -97,12 +105,16 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
         self.behaviour = behaviour
         self.artifact = artifact
         self.replace_unusable_champion = replace_unusable_champion
+        self.on_refusal = on_refusal
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Judge, record the verdict, and act on it."""
         from airflow_mlops_provider.steps.gate import judge_challenger
 
         with self.tracked_run(context) as run:
+            if self.on_refusal not in ON_REFUSAL:
+                constraint = "'fail' or 'skip'"
+                raise ParameterError.of("on_refusal", "gate", constraint, self.on_refusal)
             champion = _judged(self.champion)
             verdict = judge_challenger(
                 EvaluationReport.from_xcom(self.challenger),
@@ -118,10 +130,10 @@ class ValidateModelOperator(MlopsOperator, SkipMixin):
         self.log.info("Gate says %s:\n%s", verdict.outcome, reasons)
         # Failing or skipping ends execute() early, so the verdict is handed over first.
         context["ti"].xcom_push(key="return_value", value=verdict.to_xcom())
-        if verdict.outcome == "refused":
+        if verdict.outcome == "refused" and self.on_refusal == "fail":
             with failing_for_good():
                 raise GateRefusedError(f"The gate refused {verdict.challenger_uri}:\n{reasons}")
-        if verdict.outcome == "keep_champion":
+        if verdict.outcome != "promote":
             followers = self.get_direct_relatives(upstream=False)
             self.skip(context["ti"], [task for task in followers if not task.is_teardown])
         return verdict.to_xcom()
@@ -165,7 +177,7 @@ def _judged(champion: Any) -> EvaluationReport | UnusableModel | None:
     return (UnusableModel if unusable else EvaluationReport).from_xcom(champion)
 
 
-def describe(verdict: GateVerdict) -> str:
+def describe(verdict: GateVerdict | RollbackVerdict) -> str:
     """Return the reasons of a verdict, one a line."""
     return "\n".join(
         f"  {'ok ' if reason.passed else 'NO '} {reason.check}: {reason.detail} (n={reason.n})"

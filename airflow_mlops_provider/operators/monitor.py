@@ -1,176 +1,64 @@
-"""Gather live predictions, join the labels that came, and say how the model does."""
+"""Say how the model does on live traffic."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlops_provider.assets import drift_asset, performance_asset
-from airflow_mlops_provider.exceptions import ServingUnavailableError
-from airflow_mlops_provider.hooks.serving import ServingHook
+from airflow_mlops_provider.assets import alert_asset, drift_asset, performance_asset
+from airflow_mlops_provider.links import MonitoringLink
 from airflow_mlops_provider.operators.base import MlopsOperator
 from airflow_mlops_provider.records import DatasetRef, ModelVersionRef, PredictionBatchRef
-from airflow_mlops_provider.workspace import join
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Asset, Context
 
 _ASSETS = {"drift": drift_asset, "performance": performance_asset}
-
-
-class CompactPredictionLogOperator(MlopsOperator):
-    """Gather an endpoint's prediction log as one Parquet file. Gives a ``PredictionBatchRef``.
-
-    The serving host is asked to close its open segments first; if it does not answer, the task
-    warns and takes what is closed.
-
-    Args:
-        endpoint: Name of the endpoint.
-        log_folder: URI of the log; by default the endpoint's folder in the workspace.
-        window_start: First moment to keep, ISO 8601; by default all from the beginning.
-        window_end: First moment not to keep; by default all to the end.
-        serving_conn_id: Connection of the serving host.
-    """
-
-    template_fields: Sequence[str] = (
-        *MlopsOperator.shared_template_fields,
-        "endpoint",
-        "log_folder",
-        "window_start",
-        "window_end",
-        "serving_conn_id",
-    )
-
-    def __init__(
-        self,
-        *,
-        endpoint: str,
-        log_folder: str | None = None,
-        window_start: str | None = None,
-        window_end: str | None = None,
-        serving_conn_id: str = ServingHook.default_conn_name,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.endpoint = endpoint
-        self.log_folder = log_folder
-        self.window_start = window_start
-        self.window_end = window_end
-        self.serving_conn_id = serving_conn_id
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Close, read and keep the log."""
-        from airflow_mlops_provider.steps.compact import compact_log
-
-        with self.tracked_run(context) as run:
-            self._rotate()
-            default = join(self.workspace_uri, "serving", "logs", self.endpoint)
-            batch = compact_log(
-                self.log_folder or default,
-                endpoint=self.endpoint,
-                workspace=self.workspace_uri,
-                window_start=self.window_start,
-                window_end=self.window_end,
-            )
-            run.log_record(batch)
-        self.log.info("%d predictions, %d unreadable lines", batch.n_rows, batch.n_unreadable)
-        return batch.to_xcom()
-
-    def _rotate(self) -> None:
-        try:
-            ServingHook(self.serving_conn_id).get_conn().rotate_logs(self.endpoint)
-        except ServingUnavailableError as error:
-            self.log.warning("Only closed segments are read: %s", error)
-
-
-class JoinLabelsOperator(MlopsOperator):
-    """Give predictions the labels that came for them.
-
-    Gives a ``DatasetRef`` of the labelled predictions; None while no label has come.
-
-    Args:
-        predictions: The ``PredictionBatchRef``.
-        labels: The ``DatasetRef`` with the truth.
-        label_key: Column of the labels to join on.
-        label_column: Column of the labels with the truth; it becomes ``label``.
-        key: Column of the predictions to join on.
-        updated_column: Column of the labels that orders corrections: the last one holds.
-    """
-
-    template_fields: Sequence[str] = (
-        *MlopsOperator.shared_template_fields,
-        "predictions",
-        "labels",
-        "label_key",
-        "label_column",
-        "key",
-        "updated_column",
-    )
-
-    def __init__(
-        self,
-        *,
-        predictions: Any,
-        labels: Any,
-        label_key: str,
-        label_column: str,
-        key: str = "entity_id",
-        updated_column: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.predictions = predictions
-        self.labels = labels
-        self.label_key = label_key
-        self.label_column = label_column
-        self.key = key
-        self.updated_column = updated_column
-
-    def execute(self, context: Context) -> dict[str, Any] | None:
-        """Join, and say how many predictions have a label."""
-        from airflow_mlops_provider.steps.monitor import join_labels
-
-        with self.tracked_run(context) as run:
-            predictions = PredictionBatchRef.from_xcom(self.predictions)
-            labelled = join_labels(
-                predictions,
-                DatasetRef.from_xcom(self.labels),
-                key=self.key,
-                label_key=self.label_key,
-                label_column=self.label_column,
-                workspace=self.workspace_uri,
-                updated_column=self.updated_column or None,
-            )
-            n_labelled = labelled.n_rows if labelled else 0
-            run.log_metrics({"label_coverage": n_labelled / max(1, predictions.n_rows)})
-            if labelled:
-                run.log_record(labelled)
-        self.log.info("%d of %d predictions have a label", n_labelled, predictions.n_rows)
-        return labelled.to_xcom() if labelled else None
 
 
 class MonitorModelOperator(MlopsOperator):
     """Report on an endpoint's live traffic. Gives a ``MonitoringReport``.
 
-    The report becomes the endpoint's newest one, which ``ModelPerformanceSensor`` waits for. For
-    each signal in it an ``AssetAlias`` among the outlets receives an event of
-    ``mlops-drift://endpoint`` or ``mlops-performance://endpoint``, with the report as its extra.
+    The report is kept by its window, and that of the newest window is what
+    ``ModelPerformanceSensor`` waits for. Its figures are metrics of the task's MLflow run and, as
+    a chart over the windows, of the endpoint's run; its page is an artifact. For the signals in it
+    an ``AssetAlias`` among the outlets receives events of ``mlops-drift://endpoint``,
+    ``mlops-performance://endpoint`` and, once for all others, ``mlops-alert://endpoint``, each
+    with the shortened report as its extra. A retry emits them again, with the same window.
 
     Args:
         endpoint: Name of the endpoint.
         predictions: The ``PredictionBatchRef`` of its compacted log.
         labelled: The ``DatasetRef`` of labelled predictions; None if no label has come.
         model_version: The ``ModelVersionRef`` to look at; it knows its ``profile_uri``,
-            ``baseline`` and ``model_uri``, which need not be given then.
+            ``baseline``, ``reference_predictions`` and ``model_uri``, which need not be given.
         profile_uri: Drift profile of the training data; without it drift is not looked at.
         max_drifted_share: From this share of drifted features on, the inputs drifted.
-        baseline: The AUC the model was promoted with: a number or a ``Metric``.
-        score_column: Column of ``labelled`` with the score of class 1.
-        label_column: Column of ``labelled`` with the truth, 0 or 1.
-        max_drop: How far the AUC may fall below the baseline.
-        min_rows: Labelled predictions below which no performance signal is raised.
+        baseline: The AUC, or of a regression the RMSE, that the model was promoted with: a number
+            or a ``Metric``.
+        score_column: Column of ``labelled`` with the score of class 1, or the predicted number.
+        label_column: Column of ``labelled`` with the truth: 0 or 1, or a number.
+        max_drop: How far the AUC may fall below the baseline; the RMSE may rise by this share.
+        min_rows: Predictions, or labelled ones, below which a finding is unknown.
         model_uri: Look only at predictions of this model, as the log names it.
+        task: ``classification`` or ``regression``.
+        window: Length of the window to look at, such as ``"1d"`` or seconds; it ends with the run's
+            data interval, or when the run was due. By default all of ``predictions``.
+        offset: End the window so much earlier, for labels to come.
+        reference: ``training``, or ``previous`` to compare with the window before instead.
+        reference_predictions: Parquet with ``score`` and ``target`` on held-out data, for
+            prediction drift and for the estimate (``EvaluationReport.predictions_uri``).
+        consecutive: For so many windows in a row a threshold has to be crossed to raise a signal.
+        thresholds: Name to what is used instead of its default in ``steps/monitor/settings.py``;
+            None looks at nothing.
+        segments: Inputs or columns of the log whose values are reported one by one.
+        fairness: Inputs or columns whose groups are to be treated alike.
+        decision_threshold: The score from which on class 1 is decided, for fairness.
+        attribution: Whether to ask the model how it weighs its inputs, which loads it.
+        kpis: Name of a business figure to ``{"sql": ..., "conn_id": ...}``, where
+            ``:window_start`` and ``:window_end`` are bound, or to ``{"callable": "pkg.function"}``;
+            either with ``min`` and ``max`` if these are to be watched.
     """
 
     template_fields: Sequence[str] = (
@@ -187,7 +75,20 @@ class MonitorModelOperator(MlopsOperator):
         "max_drop",
         "min_rows",
         "model_uri",
+        "task",
+        "window",
+        "offset",
+        "reference",
+        "reference_predictions",
+        "consecutive",
+        "thresholds",
+        "segments",
+        "fairness",
+        "decision_threshold",
+        "attribution",
+        "kpis",
     )
+    operator_extra_links = (*MlopsOperator.operator_extra_links, MonitoringLink())
 
     def __init__(
         self,
@@ -204,6 +105,18 @@ class MonitorModelOperator(MlopsOperator):
         max_drop: float = 0.02,
         min_rows: int = 500,
         model_uri: str | None = None,
+        task: str = "classification",
+        window: timedelta | float | str | None = None,
+        offset: timedelta | float | str | None = None,
+        reference: str = "training",
+        reference_predictions: str | None = None,
+        consecutive: int = 1,
+        thresholds: Mapping[str, float | None] | None = None,
+        segments: Sequence[str] = (),
+        fairness: Sequence[str] = (),
+        decision_threshold: float = 0.5,
+        attribution: bool = False,
+        kpis: Mapping[str, Mapping[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -219,33 +132,79 @@ class MonitorModelOperator(MlopsOperator):
         self.max_drop = max_drop
         self.min_rows = min_rows
         self.model_uri = model_uri
+        self.task = task
+        self.window = window
+        self.offset = offset
+        self.reference = reference
+        self.reference_predictions = reference_predictions
+        self.consecutive = consecutive
+        self.thresholds = thresholds
+        self.segments = segments
+        self.fairness = fairness
+        self.decision_threshold = decision_threshold
+        self.attribution = attribution
+        self.kpis = kpis
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Report, publish the report and emit its signals."""
-        from airflow_mlops_provider.steps.monitor import monitor_model
-        from airflow_mlops_provider.steps.register import Promise, promise_of
-        from airflow_mlops_provider.steps.reports import publish_report, shortened
+        """Report, keep the report and emit its signals."""
+        from airflow_mlops_provider.hooks.sql import stream_query
+        from airflow_mlops_provider.steps.monitor.check import check_model
+        from airflow_mlops_provider.steps.monitor.tracking import PAGE, log_check
+        from airflow_mlops_provider.steps.reports import shortened
 
         with self.tracked_run(context) as run:
-            version = self.model_version
-            known = promise_of(ModelVersionRef.from_xcom(version)) if version else Promise()
-            report = monitor_model(
+            self.link_artifact(context, run, MonitoringLink.xcom_key, PAGE)
+            due = context["dag_run"]
+            check = check_model(
                 PredictionBatchRef.from_xcom(self.predictions),
                 DatasetRef.from_xcom(self.labelled) if self.labelled else None,
                 endpoint=self.endpoint,
-                profile_uri=self.profile_uri or known.profile_uri,
+                workspace=self.workspace_uri,
+                due=due.data_interval_end or due.run_after,
+                reported_at=datetime.now(UTC),
+                window=self.window or None,
+                offset=self.offset or None,
+                consecutive=int(self.consecutive),
+                kpis=self.kpis,
+                query=stream_query,
                 max_drifted_share=float(self.max_drifted_share),
-                baseline=known.baseline if self.baseline is None else self.baseline,
                 score_column=self.score_column,
                 label_column=self.label_column,
                 max_drop=float(self.max_drop),
                 min_rows=int(self.min_rows),
-                model_uri=self.model_uri or known.model_uri,
+                task=self.task,
+                reference=self.reference,
+                thresholds=self.thresholds,
+                segments=self.segments,
+                fairness=self.fairness,
+                decision_threshold=float(self.decision_threshold),
+                attribution=self.attribution,
+                **self._promised(),
             )
-            run.log_record(report)
-            run.log_metrics({name: metric.value for name, metric in report.performance.items()})
-            publish_report(report, workspace=self.workspace_uri, reported_at=datetime.now(UTC))
+            log_check(run, check)
+        report = check.report
         self.log.info("Signals %s of %s: %s", report.signals, self.endpoint, report.reasons)
-        for signal in report.signals:
-            self.emit_asset(context, _ASSETS[signal](self.endpoint), shortened(report))
+        for asset in signal_assets(self.endpoint, report.signals):
+            self.emit_asset(context, asset, shortened(report))
         return report.to_xcom()
+
+    def _promised(self) -> dict[str, Any]:
+        """Return what the model is compared with, as given or as its version knows."""
+        from airflow_mlops_provider.steps.register import Promise, promise_of
+
+        version, metric = self.model_version, "rmse" if self.task == "regression" else "auc"
+        known = promise_of(ModelVersionRef.from_xcom(version), metric) if version else Promise()
+        return {
+            "profile_uri": self.profile_uri or known.profile_uri,
+            "baseline": known.baseline if self.baseline is None else self.baseline,
+            "model_uri": self.model_uri or known.model_uri,
+            "reference_predictions": self.reference_predictions or known.predictions_uri,
+        }
+
+
+def signal_assets(endpoint: str, signals: Sequence[str]) -> list[Asset]:
+    """Return the assets that signals are events of, each once."""
+    found = {name: asset(endpoint) for name, asset in _ASSETS.items() if name in signals}
+    if set(signals) - _ASSETS.keys():
+        found["alert"] = alert_asset(endpoint)
+    return [*found.values()]

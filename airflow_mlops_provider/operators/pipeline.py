@@ -60,10 +60,7 @@ class FinishPipelineRunOperator(MlopsOperator):
         """Close the run; gives its final status."""
         from airflow_mlops_provider.steps.track import finish_pipeline_run
 
-        ti = context["ti"]
-        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id])
-        failed = any(state in _FAILED_STATES for state in states.get(ti.run_id, {}).values())
-        status = "FAILED" if failed else "FINISHED"
+        status = "FAILED" if any_failed(context) else "FINISHED"
         with failing_for_good():
             client, experiment = self.open_experiment()
             run_id, abandoned = finish_pipeline_run(
@@ -73,3 +70,10 @@ class FinishPipelineRunOperator(MlopsOperator):
                 self.link_run(context, client, experiment, run_id)
         self.log.info("MLflow run ends %s; %d task runs were left open", status, abandoned)
         return status
+
+
+def any_failed(context: Context) -> bool:
+    """Tell whether a task of this DAG run failed so far."""
+    ti = context["ti"]
+    states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id])
+    return any(state in _FAILED_STATES for state in states.get(ti.run_id, {}).values())

@@ -26,9 +26,13 @@ from airflow_mlops_provider.records.data import (
 )
 from airflow_mlops_provider.records.delivery import (
     EndpointRef,
-    MonitoringReport,
     PredictionBatchRef,
     RolloutVerdict,
+)
+from airflow_mlops_provider.records.environments import (
+    PipelineEnvironment,
+    PipelinePromotion,
+    PipelineRunCheck,
 )
 from airflow_mlops_provider.records.evaluation import (
     ArtifactCheck,
@@ -48,6 +52,11 @@ from airflow_mlops_provider.records.features import (
     FeatureSkewReport,
     SkewExample,
 )
+from airflow_mlops_provider.records.maturity import (
+    CriterionResult,
+    MaturityReport,
+    SchemeResult,
+)
 from airflow_mlops_provider.records.models import (
     EarlyStopping,
     ModelRef,
@@ -56,12 +65,33 @@ from airflow_mlops_provider.records.models import (
     StudyRef,
     TrainingSpec,
 )
+from airflow_mlops_provider.records.monitoring import (
+    AttributionDrift,
+    FeatureQuality,
+    Finding,
+    MonitoringReport,
+    SegmentReport,
+)
 from airflow_mlops_provider.records.notebooks import NotebookRun
+from airflow_mlops_provider.records.pipelines import (
+    PipelineBuild,
+    PipelineCheck,
+    PipelineStagingReport,
+    PipelineTestReport,
+    PublishedPipeline,
+)
 from airflow_mlops_provider.records.predictions import ModelBundleRef, PredictionPartsRef
 from airflow_mlops_provider.records.reproduction import (
     Difference,
     PredictionComparison,
     ReproductionReport,
+)
+from airflow_mlops_provider.records.retraining import (
+    AlertAnswer,
+    RetrainingDecision,
+    RetrainingEvent,
+    RetrainingOutcome,
+    RollbackVerdict,
 )
 from airflow_mlops_provider.records.runs import (
     DatasetUse,
@@ -72,11 +102,14 @@ from airflow_mlops_provider.records.runs import (
 
 __all__ = [
     "ABTestVerdict",
+    "AlertAnswer",
     "ArtifactCheck",
+    "AttributionDrift",
     "BanditVerdict",
     "BehaviourReport",
     "BehaviourResult",
     "Counterexample",
+    "CriterionResult",
     "DatasetRef",
     "DatasetUse",
     "Difference",
@@ -88,11 +121,14 @@ __all__ = [
     "ExpectationResult",
     "Fairness",
     "FeatureDrift",
+    "FeatureQuality",
     "FeatureSkew",
     "FeatureSkewReport",
+    "Finding",
     "GateReason",
     "GateVerdict",
     "Importance",
+    "MaturityReport",
     "Metric",
     "ModelBundleRef",
     "ModelCost",
@@ -100,16 +136,30 @@ __all__ = [
     "ModelVersionRef",
     "MonitoringReport",
     "NotebookRun",
+    "PipelineBuild",
+    "PipelineCheck",
+    "PipelineEnvironment",
+    "PipelinePromotion",
+    "PipelineRunCheck",
     "PipelineRunReport",
     "PipelineRunSummary",
+    "PipelineStagingReport",
+    "PipelineTestReport",
     "PredictionBatchRef",
     "PredictionComparison",
     "PredictionPartsRef",
+    "PublishedPipeline",
     "Record",
     "ReproductionReport",
+    "RetrainingDecision",
+    "RetrainingEvent",
+    "RetrainingOutcome",
+    "RollbackVerdict",
     "RolloutVerdict",
+    "SchemeResult",
     "SearchSpec",
     "SegmentDrift",
+    "SegmentReport",
     "SkewExample",
     "SliceMetric",
     "SplitRef",

@@ -1,12 +1,11 @@
-"""A model in service: endpoints, rollouts, predictions, monitoring."""
+"""A model in service: endpoints, rollouts, predictions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from airflow_mlops_provider.records.base import Metric, Record
-from airflow_mlops_provider.records.data import DriftReport
+from airflow_mlops_provider.records.base import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,19 +56,3 @@ class PredictionBatchRef(Record):
     window_end: str | None = None
     n_unreadable: int = 0
     """Lines of the prediction log that a killed process left torn; they are not in the file."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MonitoringReport(Record):
-    """What live traffic says of a model: volume, errors, drift and, once labels came, quality."""
-
-    endpoint: str
-    n_predictions: int
-    n_labelled: int
-    error_rate: float
-    latency_p95_ms: float | None
-    drift: DriftReport | None
-    performance: dict[str, Metric]
-    signals: list[Literal["drift", "performance"]]
-    """Which signals crossed their threshold; each asks for retraining."""
-    reasons: list[str]

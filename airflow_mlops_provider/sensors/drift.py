@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import PokeReturnValue
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_mlops_provider.hooks.settings import workspace_uri
 from airflow_mlops_provider.operators.base import failing_for_good
@@ -58,5 +59,7 @@ class DataDriftSensor(DeferrableSensor):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Hand over the report that the trigger found."""
+        if "error" in event:
+            raise AirflowFailException(event["error"])
         self.log.info("%s drifted for %d windows in a row", self.name, event["streak"])
         return event

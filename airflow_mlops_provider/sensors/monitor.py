@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class ModelPerformanceSensor(DeferrableSensor):
-    """Wait until an endpoint's newest monitoring report carries a signal. Gives the report.
+    """Wait until the report on an endpoint's newest window carries a signal. Gives the report.
 
     Args:
         endpoint: Name of the endpoint.
-        signals: Any of ``drift`` and ``performance``.
+        signals: Any of the signals of a ``MonitoringReport``.
         newer_than: Leave out reports of this moment or before, ISO 8601, so that a signal which
             was already answered is not seen again.
         workspace: fsspec URI of the workspace; by default ``[mlops] workspace``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from airflow_mlops_provider.exceptions import (
     RecordError,
     RegistryConflictError,
 )
-from airflow_mlops_provider.serving import metrics, openapi
+from airflow_mlops_provider.serving import feedback, metrics, openapi
 from airflow_mlops_provider.serving.body import read_body
 from airflow_mlops_provider.serving.host import CAPABILITIES, ServingHost
 from airflow_mlops_provider.serving.options import DeploymentOptions
@@ -83,8 +84,12 @@ class AdminApi:
         return ref.to_xcom()
 
     async def observe(self, request: Request) -> Any:
-        """Counters by deployment."""
-        return await self.host.observe(_endpoint(request))
+        """Counters by deployment; one that is no finite number is null."""
+        counted = await self.host.observe(_endpoint(request))
+        return {
+            deployment: {name: _finite(value) for name, value in counters.items()}
+            for deployment, counters in counted.items()
+        }
 
     async def pairs(self, request: Request) -> Any:
         """Mirrored requests by shadow deployment: ``tolerance``."""
@@ -103,8 +108,13 @@ class AdminApi:
         """Forget the rollout."""
         return await self.host.clear_rollout(_endpoint(request))
 
+    async def send_feedback(self, request: Request) -> Any:
+        """Keep true outcomes: ``feedback``, a list of them, or one by itself."""
+        given = feedback.parsed(await _json(request))
+        return {"feedback_ids": await self.host.send_feedback(_endpoint(request), given)}
+
     async def rotate_logs(self, request: Request) -> Any:
-        """Close the open segments of the prediction log."""
+        """Close the open segments of the prediction log and of the feedback."""
         return await self.host.rotate_logs(_endpoint(request))
 
     async def status(self, request: Request) -> Any:
@@ -138,6 +148,7 @@ def build_app(host: ServingHost, token: str, *, public_metrics: bool = False) ->
         ("GET", f"{one}/rollout", api.get_rollout),
         ("PUT", f"{one}/rollout", api.put_rollout),
         ("DELETE", f"{one}/rollout", api.clear_rollout),
+        ("POST", f"{one}/feedback", api.send_feedback),
         ("POST", f"{one}/logs/rotate", api.rotate_logs),
         ("GET", f"{one}/status", api.status),
     ]
@@ -206,6 +217,10 @@ async def _json(request: Request) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TypeError(f"expected an object, got {type(value).__name__}")
     return value
+
+
+def _finite(value: Any) -> Any:
+    return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
 def _endpoint(request: Request) -> str:

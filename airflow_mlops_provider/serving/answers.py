@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from airflow_mlops_provider.scores import numeric_score
 from airflow_mlops_provider.serving.json_text import encode
 from airflow_mlops_provider.serving.options import DeploymentOptions
 from airflow_mlops_provider.serving.privacy import Privacy
 from airflow_mlops_provider.serving.router import SHADOW_SUFFIX
-from airflow_mlops_provider.serving.rows import numeric_score
 from airflow_mlops_provider.serving.scoring import FEATURES_DOWN, OUTPUT_VIOLATION
 
 if TYPE_CHECKING:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, NoReturn, Self
 
 import fsspec
@@ -17,9 +20,10 @@ from airflow_mlops_provider.exceptions import (
 )
 from airflow_mlops_provider.records import EndpointRef
 from airflow_mlops_provider.serving.state import valid_name
-from airflow_mlops_provider.workspace import exists, join, read_json
+from airflow_mlops_provider.workspace import join, read_json
 
 _TIMEOUT_SECONDS = 60.0
+_FEEDBACK_AT_ONCE = 1_000
 _PERMANENT: dict[str, type[PermanentError]] = {
     error.__name__: error
     for error in (ParameterError, RecordError, ModelError, RegistryConflictError)
@@ -39,7 +43,7 @@ class ServingClient:
 
     def __init__(self, admin_url: str, token: str) -> None:
         self.admin_url = admin_url.rstrip("/")
-        self._client = httpx.Client(timeout=_TIMEOUT_SECONDS)
+        self._client = httpx.Client(timeout=_TIMEOUT_SECONDS, verify=_ssl_context())
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
 
     @classmethod
@@ -49,14 +53,15 @@ class ServingClient:
         Raises:
             ServingUnavailableError: no host serves it.
         """
-        published = join(workspace, "serving", "host.json")
-        if not exists(published):
+        try:
+            admin_url = read_json(join(workspace, "serving", "host.json"))["admin_url"]
+            with fsspec.open(join(workspace, "serving", "token"), "rt") as file:
+                return cls(admin_url, file.read().strip())
+        except FileNotFoundError as error:
             raise ServingUnavailableError(
                 f"No serving host runs for {workspace}. Start it with "
                 f"`airflow-mlops serve --workspace {workspace}`."
-            )
-        with fsspec.open(join(workspace, "serving", "token"), "rt") as file:
-            return cls(read_json(published)["admin_url"], file.read().strip())
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -138,7 +143,7 @@ class ServingClient:
             mirror_traffic: Percent of requests copied to a deployment; None leaves it.
             sticky: Whether an entity stays on its side; None leaves it.
             shield: Whether what one deployment answers with a 5xx is asked of another that
-                carries traffic; None leaves it.
+                carries traffic; None leaves it until one deployment has all the traffic.
 
         Raises:
             RegistryConflictError: somebody else changed the traffic meanwhile.
@@ -183,13 +188,13 @@ class ServingClient:
         document: dict[str, Any],
         *,
         lease_seconds: float | None,
-        rollback_traffic: dict[str, int],
+        rollback_traffic: dict[str, int] | None,
     ) -> None:
         """Store a rollout's document and renew its lease.
 
         When the lease runs out and ``document["state"]`` is not a resting one, the host sets
-        ``rollback_traffic`` itself and writes ROLLED_BACK and the reason into the document. A
-        lease of None never runs out.
+        ``rollback_traffic`` itself (None leaves the traffic), takes the mirrors away, and writes
+        ROLLED_BACK and the reason into the document. A lease of None never runs out.
         """
         body = {
             "document": document,
@@ -202,8 +207,32 @@ class ServingClient:
         """Forget the rollout and its lease."""
         self._call("DELETE", _path(endpoint, "rollout"))
 
+    def send_feedback(
+        self, endpoint: str, feedback: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    ) -> list[str]:
+        """Tell what turned out to be true; return the ids once it is on the host's disk.
+
+        Each outcome has a ``label`` (number, bool or text), and ``request_id`` (with ``row``, by
+        default 0) or ``entity_id`` and ``event_ts``. With a ``feedback_id`` of its own it may be
+        sent again and counts once; of several outcomes of a prediction the last received holds.
+        Many go in several requests of 1,000, each kept whole or not at all.
+
+        Args:
+            endpoint: Endpoint that predicted.
+            feedback: One outcome, or several.
+        """
+        outcomes = [feedback] if isinstance(feedback, Mapping) else list(feedback)
+        path = _path(endpoint, "feedback")
+        return [
+            feedback_id
+            for sent in range(0, len(outcomes), _FEEDBACK_AT_ONCE)
+            for feedback_id in self._call(
+                "POST", path, {"feedback": outcomes[sent : sent + _FEEDBACK_AT_ONCE]}
+            )["feedback_ids"]
+        ]
+
     def rotate_logs(self, endpoint: str) -> None:
-        """Close the open segments of the endpoint's prediction log."""
+        """Close the open segments of the endpoint's prediction log and feedback."""
         self._call("POST", _path(endpoint, "logs", "rotate"))
 
     def status(self, endpoint: str) -> dict[str, dict[str, Any]]:
@@ -262,6 +291,12 @@ class ServingClient:
             f"The serving host does not answer at {url} ({type(error).__name__}). Start it with "
             "`airflow-mlops serve`, or correct the host of the Connection."
         ) from error
+
+
+@cache
+def _ssl_context() -> ssl.SSLContext:
+    """Return what all clients share, as it takes far longer to make than a client."""
+    return httpx.create_ssl_context()
 
 
 def _path(endpoint: str, *rest: str) -> str:

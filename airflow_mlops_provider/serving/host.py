@@ -25,6 +25,7 @@ import httpx
 from airflow_mlops_provider.exceptions import ServingUnavailableError
 from airflow_mlops_provider.serving import state as states
 from airflow_mlops_provider.serving.envoy import Envoy
+from airflow_mlops_provider.serving.feedback import FeedbackLog, entity_privacy
 from airflow_mlops_provider.serving.observer import Observer
 from airflow_mlops_provider.serving.orphans import Orphans
 from airflow_mlops_provider.serving.pairs import Pairs
@@ -33,6 +34,7 @@ from airflow_mlops_provider.serving.state import EndpointState
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.records import EndpointRef
+    from airflow_mlops_provider.serving.feedback import Feedback
     from airflow_mlops_provider.serving.options import DeploymentOptions
     from airflow_mlops_provider.serving.state import Deployment
     from airflow_mlops_provider.serving.workers import Key
@@ -81,6 +83,7 @@ class ServingHost:
         self._counting = asyncio.Lock()
         self._pairing = asyncio.Lock()
         self._pairs = Pairs(folder / "logs")
+        self._feedback = FeedbackLog(folder / "feedback")
         self._settled = True
         """Whether the router serves what is stored; changes under ``_changing`` only."""
         self._watches: list[asyncio.Task[None]] = []
@@ -91,6 +94,7 @@ class ServingHost:
         What an earlier host left running is adopted if it is what the state asks for, and ended
         otherwise. A model that cannot be loaded now is tried again in the background.
         """
+        self._feedback.close_orphans()
         await self._orphans.enter()
         self._scorers.adopt(
             {
@@ -120,6 +124,7 @@ class ServingHost:
         await self._envoy.stop()
         await self._scorers.stop()
         await self._orphans.end()
+        self._feedback.close()
 
     def refs(self) -> list[EndpointRef]:
         """Return all endpoints."""
@@ -226,10 +231,17 @@ class ServingHost:
                 self._pairs.read, endpoint, set(current.deployments), tolerance
             )
 
+    async def send_feedback(self, endpoint: str, feedback: list[Feedback]) -> list[str]:
+        """Keep true outcomes, all or none; return their ids once they are on the disk."""
+        deployments = states.find(self.endpoints, endpoint).deployments.values()
+        privacy = entity_privacy(deployments, self.folder)
+        return await self._feedback.append(endpoint, feedback, privacy)
+
     async def rotate_logs(self, endpoint: str) -> None:
-        """Close the open segments of an endpoint's prediction log."""
+        """Close the open segments of an endpoint's prediction log and feedback."""
         states.find(self.endpoints, endpoint)
         await self._scorers.rotate_logs(endpoint)
+        await asyncio.to_thread(self._feedback.rotate, endpoint)
 
     def status(self, endpoint: str) -> dict[str, dict[str, Any]]:
         """Return how each deployment's scorers are: ``wanted``, ``workers``, ``restarts``."""

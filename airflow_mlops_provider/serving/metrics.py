@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
@@ -14,6 +15,7 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from airflow_mlops_provider.exceptions import ParameterError
@@ -45,6 +47,7 @@ async def exposition(host: ServingHost) -> bytes:
                 counters[endpoint, name] = found
     registry = CollectorRegistry()
     registry.register(_Snapshot(host, counters))
+    registry.register(_Reports(host.folder.parent / "reports" / "monitoring"))
     return generate_latest(registry)
 
 
@@ -104,6 +107,24 @@ class _Snapshot(Collector):
                 healthy.add_metric(key, sum(each["healthy"] for each in found))
                 memory.add_metric(key, sum(each["memory_mb"] for each in found) * 2**20)
         yield from (restarts, workers, healthy, memory)
+
+
+class _Reports(Collector):
+    """Gives what monitoring left in the workspace, each family once for all endpoints."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterator[Metric]:
+        """Give a family at a time."""
+        families: dict[str, Metric] = {}
+        for file in sorted(self._folder.glob("*/metrics.prom")):
+            with suppress(FileNotFoundError, ValueError):  # replaced or broken meanwhile
+                for found in text_string_to_metric_families(file.read_text()):
+                    families.setdefault(found.name, found).samples.extend(
+                        () if families[found.name] is found else found.samples
+                    )
+        yield from families.values()
 
 
 def _gauge(name: str, about: str) -> GaugeMetricFamily:

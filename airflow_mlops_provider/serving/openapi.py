@@ -10,12 +10,24 @@ from dataclasses import fields
 from typing import Any
 
 from airflow_mlops_provider import __version__
+from airflow_mlops_provider.serving.feedback import MAX_ITEMS
 from airflow_mlops_provider.serving.options import DeploymentOptions
 
 _PERCENT = {"type": "object", "additionalProperties": {"type": "integer", "maximum": 100}}
 _TEXT = {"type": "string"}
 _NUMBER = {"type": "number"}
 _FLAG = {"type": "boolean"}
+_OUTCOME: dict[str, Any] = {
+    "label": {
+        "type": ["number", "boolean", "string"],
+        "description": "What turned out to be true.",
+    },
+    "request_id": {**_TEXT, "description": "x-request-id of the prediction; or"},
+    "entity_id": {**_TEXT, "description": "its x-entity-id, with event_ts."},
+    "event_ts": {**_TEXT, "format": "date-time", "description": "When it happened."},
+    "row": {"type": "integer", "minimum": 0, "description": "Row of the request; by default 0."},
+    "feedback_id": {**_TEXT, "description": "Sent again under this name, it counts once."},
+}
 _BODIES: dict[str, tuple[list[str], dict[str, Any]]] = {
     "create_deployment": (
         ["name", "model_uri", "timeout"],
@@ -37,6 +49,17 @@ _BODIES: dict[str, tuple[list[str], dict[str, Any]]] = {
             "mirror_traffic": _PERCENT,
             "sticky": _FLAG,
             "shield": _FLAG,
+        },
+    ),
+    "send_feedback": (
+        [],
+        {
+            "feedback": {
+                "type": "array",
+                "maxItems": MAX_ITEMS,
+                "items": {"type": "object", "required": ["label"], "properties": _OUTCOME},
+            },
+            **_OUTCOME,
         },
     ),
     "put_rollout": (

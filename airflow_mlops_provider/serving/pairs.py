@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mlops_provider.exceptions import ParameterError
+from airflow_mlops_provider.scores import numeric_score
 
 ZERO = {
     "pairs": 0,
@@ -142,11 +143,10 @@ class PairReader:
         slower = math.log(shadow.latency_ms / champion.latency_ms)
         counts["log_latency_sum"] += slower
         counts["log_latency_sq_sum"] += slower**2
-        scores = _score(champion.output), _score(shadow.output)
-        if scores[0] is None or scores[1] is None:
+        difference = _difference(numeric_score(champion.output), numeric_score(shadow.output))
+        if difference is None:
             counts["disagreements"] += champion.output != shadow.output
             return
-        difference = scores[1] - scores[0]
         counts["scored"] += 1
         counts["disagreements"] += abs(difference) > self.tolerance
         counts["difference_sum"] += difference
@@ -187,11 +187,9 @@ class Pairs:
                 reader.forget(deployment)
 
 
-def _score(output: Any) -> float | None:
-    """Return an answer as one number, as evaluation does: of several, the last."""
-    while isinstance(output, Mapping | list):
-        values = list(output.values()) if isinstance(output, Mapping) else output
-        if not values:
-            return None
-        output = values[-1]
-    return float(output) if isinstance(output, int | float) else None
+def _difference(champion: float | None, shadow: float | None) -> float | None:
+    """Return how much higher the shadow's score is; None when that is nothing to add up."""
+    if champion is None or shadow is None:
+        return None
+    difference = shadow - champion
+    return difference if math.isfinite(difference * difference) else None

@@ -45,18 +45,6 @@ def output_rows(raw: Any) -> list[Any]:
     return list(json.loads(json.dumps(raw, default=to_json, allow_nan=False)))
 
 
-def numeric_score(output: Any) -> float | None:
-    """Return an output as one number, as monitoring reads it from the log: of several, the last."""
-    if isinstance(output, dict):
-        output = list(output.values())
-    if isinstance(output, list):
-        return numeric_score(output[-1]) if output else None
-    try:
-        return float(output) if isinstance(output, (int, float)) else None
-    except OverflowError:
-        return None
-
-
 def to_json(value: Any) -> Any:
     """Return ``value`` as JSON can hold it; whatever is missing or not finite is null."""
     if isinstance(value, np.ndarray):

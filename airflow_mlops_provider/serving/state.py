@@ -37,7 +37,8 @@ class Lease:
     """How long a rollout may go without word from its driver, and what happens then."""
 
     seconds: float
-    rollback_traffic: dict[str, int]
+    rollback_traffic: dict[str, int] | None
+    """None leaves the traffic to whoever set it, and takes the mirrors away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,8 @@ class EndpointState:
     mirror_traffic: dict[str, int] = field(default_factory=dict)
     sticky: bool = False
     shield: bool = False
-    """What one deployment answers with a 5xx is asked of another that carries traffic."""
+    """What one deployment answers with a 5xx is asked of another that carries traffic. Ends when
+    one has all of it, so that no later split inherits it."""
     generation: int = 0
     """Grows with each change of traffic, also one the host makes itself."""
     rollout: dict[str, Any] | None = None
@@ -193,18 +195,21 @@ def with_traffic(
         generation: The generation that the change was decided on.
         mirror_traffic: Percent of requests copied to a deployment; None leaves it.
         sticky: Whether an entity stays on its side; None leaves it.
-        shield: Whether what fails with a 5xx is asked of another deployment; None leaves it.
+        shield: Whether what fails with a 5xx is asked of another deployment; None leaves it
+            while there is another.
 
     Raises:
         RegistryConflictError: the endpoint has moved on.
         ParameterError: a percentage or a deployment is wrong.
     """
+    if shield is None:
+        shield = state.shield and _is_split(traffic)
     moved = replace(
         state,
         traffic=traffic,
         mirror_traffic=state.mirror_traffic if mirror_traffic is None else mirror_traffic,
         sticky=state.sticky if sticky is None else sticky,
-        shield=state.shield if shield is None else shield,
+        shield=shield,
         generation=generation + 1,
     )
     if moved == state:  # the answer to the first time was lost
@@ -226,7 +231,7 @@ def with_rollout(
     document: dict[str, Any],
     *,
     lease_seconds: float | None,
-    rollback_traffic: dict[str, int],
+    rollback_traffic: dict[str, int] | None,
 ) -> EndpointState:
     """Store a rollout's document and renew its lease; with None it has none.
 
@@ -239,7 +244,8 @@ def with_rollout(
         return replace(state, rollout=document, lease=None)
     if not lease_seconds > 0:
         raise ParameterError.of("lease_seconds", "put_rollout", "greater than 0", lease_seconds)
-    with_traffic(state, rollback_traffic, generation=state.generation)
+    if rollback_traffic is not None:
+        with_traffic(state, rollback_traffic, generation=state.generation)
     lease = Lease(seconds=lease_seconds, rollback_traffic=rollback_traffic)
     return replace(state, rollout=document, lease=lease)
 
@@ -254,14 +260,19 @@ def with_expired_lease(state: EndpointState) -> EndpointState:
     assert state.lease is not None
     assert state.rollout is not None
     reason = f"lease expired: no word from the rollout's driver for {state.lease.seconds:g} s"
+    traffic = state.lease.rollback_traffic
+    if traffic is None:
+        traffic = state.traffic
     try:
-        moved = with_traffic(
-            state, state.lease.rollback_traffic, generation=state.generation, mirror_traffic={}
-        )
+        moved = with_traffic(state, traffic, generation=state.generation, mirror_traffic={})
         outcome = "ROLLED_BACK"
     except ParameterError as error:
         moved, outcome, reason = state, "ROLLBACK_FAILED", f"{reason}; {error}"
     return replace(moved, lease=None, rollout={**state.rollout, "state": outcome, "reason": reason})
+
+
+def _is_split(traffic: object) -> bool:
+    return isinstance(traffic, dict) and sum(map(bool, traffic.values())) > 1
 
 
 def _check_traffic(state: EndpointState) -> None:

@@ -13,7 +13,10 @@ from airflow_mlops_provider.exceptions import StackUnavailableError
 
 FINISHED = frozenset({"success", "failed"})
 _POLL_SECONDS = 0.5
-_PAGE = 1000
+_TIMEOUT_SECONDS = 120
+"""The first task that starts holds up the whole API server for 5 s, on a busy machine for 30."""
+_PAGE = 100
+"""What Airflow gives at most, by default, however much is asked for."""
 
 
 class AirflowClient:
@@ -32,7 +35,7 @@ class AirflowClient:
     def __init__(
         self, url: str, user: str, password: str, transport: httpx.BaseTransport | None = None
     ) -> None:
-        self._http = httpx.Client(base_url=url, timeout=30, transport=transport)
+        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS, transport=transport)
         login = {"username": user, "password": password}
         token = self._call("POST", "/auth/token", json=login)["access_token"]
         self._http.headers["Authorization"] = f"Bearer {token}"
@@ -74,8 +77,8 @@ class AirflowClient:
 
     def runs(self, dag_id: str) -> dict[str, str]:
         """Return the state of each run by its id, oldest first."""
-        answer = self._call("GET", _dag_runs(dag_id), params={"order_by": "id", "limit": 100})
-        return {run["dag_run_id"]: run["state"] for run in answer["dag_runs"]}
+        found = self._listed(_dag_runs(dag_id), "dag_runs", order_by="id")
+        return {run["dag_run_id"]: run["state"] for run in found}
 
     def wait(
         self,
@@ -151,11 +154,12 @@ class AirflowClient:
         of the server are asked again for up to ``seconds``.
         """
         deadline = time.monotonic() + seconds
-        params: dict[str, str | int] = {"order_by": "timestamp", "limit": _PAGE}
         while True:
-            response = self._http.get("/api/v2/assets/events", params=params)
-            if not response.is_server_error or time.monotonic() > deadline:
-                return list(_checked(response)["asset_events"])
+            try:
+                return self._listed("/api/v2/assets/events", "asset_events", order_by="timestamp")
+            except StackUnavailableError:
+                if time.monotonic() > deadline:
+                    raise
             time.sleep(_POLL_SECONDS)
 
     def log_tail(
@@ -168,8 +172,17 @@ class AirflowClient:
         return "\n".join(told[-lines:])
 
     def _task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        path = f"{_dag_run(dag_id, run_id)}/taskInstances"
-        return list(self._call("GET", path, params={"limit": _PAGE})["task_instances"])
+        return self._listed(f"{_dag_run(dag_id, run_id)}/taskInstances", "task_instances")
+
+    def _listed(self, path: str, key: str, **params: str) -> list[dict[str, Any]]:
+        """Return all entries of a list, page by page."""
+        entries: list[dict[str, Any]] = []
+        while True:
+            page = {**params, "limit": _PAGE, "offset": len(entries)}
+            found = self._call("GET", path, params=page)
+            entries += found[key]
+            if not found[key] or len(entries) >= found["total_entries"]:
+                return entries
 
     def _call(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
         try:

@@ -8,16 +8,14 @@
 Segments are read and parts are copied bit by bit, and DuckDB sorts with the help of a temporary
 folder, so memory stays bounded however long the log is.
 
-The invariant: a part appears whole, together with the list of segments it holds; the batch
-depends on the records of all parts and on the window, but not on how parts divide the segments
-among them, even if two hold the same one. So whatever moment a process is killed at, and however
-often it is run, the next compaction reads just the segments that no part holds yet, and gives
-the batch that one undisturbed compaction would have given.
+The invariant: the batch depends on the records of all parts and on the window, but not on how
+parts divide the segments among them, even if two hold the same one. So whatever moment a process
+is killed at, however often it is run, by how many at once and in which order of the windows, the
+next compaction gives the batch that one undisturbed compaction would have given.
 """
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -34,36 +32,23 @@ from fsspec.core import url_to_fs
 from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.records import PredictionBatchRef
 from airflow_mlops_provider.steps.prediction_log import (
+    SCHEMA,
     as_utc,
     common_schema,
     conformed,
     join_records,
     read_records,
 )
+from airflow_mlops_provider.steps.segments import LogKind, Part, gather_parts, n_unreadable
 from airflow_mlops_provider.workspace import checked_name, join, store_by_content
 
 KEY = ["request_id", "row", "deployment", "attempt"]
 """What makes two records of the log the same prediction."""
-_SEGMENTS = b"segments"
+_PREDICTIONS = LogKind("prediction log", read_records, join_records)
 _ROWS_AT_ONCE = 50_000
-_PART_ROWS = 100_000
+_TS = SCHEMA.get_field_index("ts")
 _SORT_MEMORY = "256MB"
 _ZSTD = {"compression": "zstd"}
-
-
-@dataclass(frozen=True)
-class _Segment:
-    name: str
-    """File name and size: a segment never changes once it is closed."""
-    path: str
-
-
-@dataclass(frozen=True)
-class _Part:
-    path: str
-    schema: pa.Schema
-    unreadable: dict[str, int]
-    """Name of each segment in the part to the number of its lines that could not be read."""
 
 
 @dataclass
@@ -111,16 +96,13 @@ def compact_log(
 
     Raises:
         DataError: the folder does not exist, or a file in it is no prediction log.
-        ParameterError: ``endpoint`` is no name, or an end of the window is no time.
+        ParameterError: ``endpoint`` is no name, an end of the window is no time, or the window
+            does not end after it starts.
     """
     start, end = _moment(window_start, "window_start"), _moment(window_end, "window_end")
+    _require_window(start, end)
     folder = join(workspace, "predictions", checked_name(endpoint, "endpoint", "compact_log"))
-    parts = _read_parts(join(folder, "parts"))
-    unreadable = {name: n for part in parts for name, n in part.unreadable.items()}
-    new = [each for each in _closed_segments(log_folder) if each.name not in unreadable]
-    for part in _read_segments(log_folder, new, join(folder, "parts")):
-        parts.append(part)
-        unreadable |= part.unreadable
+    parts = _gather(log_folder, join(folder, "parts"))
     fs, _ = url_to_fs(folder)
     uri, digest, found = _store_batch(folder, fs, parts, (start, end))
     return PredictionBatchRef(
@@ -130,70 +112,28 @@ def compact_log(
         model_versions=sorted(found.model_versions),
         window_start=start.isoformat() if start else found.first,
         window_end=end.isoformat() if end else found.last,
-        n_unreadable=sum(unreadable.values()),
+        n_unreadable=n_unreadable(parts),
     )
 
 
-def _closed_segments(log_folder: str) -> list[_Segment]:
-    fs, path = url_to_fs(log_folder)
+def _gather(log_folder: str, folder: str) -> list[Part]:
     try:
-        files = fs.ls(path, detail=True)
+        return gather_parts(log_folder, folder, _PREDICTIONS)
     except FileNotFoundError as error:
         raise DataError(
             f"No prediction log at {log_folder}. The serving host writes it with the first "
             "request: check the endpoint's name, or send it traffic first."
         ) from error
-    return [
-        _Segment(f"{file['name'].rpartition('/')[2]} {file['size']}", file["name"])
-        for file in files
-        if file["name"].endswith(".jsonl")
-    ]
 
 
-def _read_segments(log_folder: str, segments: list[_Segment], folder: str) -> Iterator[_Part]:
-    """Store segments as parts, several to a part as long as they are small."""
-    fs, _ = url_to_fs(log_folder)
-    tables: list[pa.Table] = []
-    unreadable: dict[str, int] = {}
-    for segment in segments:
-        with fs.open(segment.path, "rb") as file:
-            table, unreadable[segment.name] = read_records(file)
-        if unreadable[segment.name] > 1 and not table.num_rows:
-            raise DataError(
-                f"No line of {segment.path} is a record of a prediction log. Move the file away, "
-                "or point log_folder to the folder that the serving host writes."
-            )
-        tables.append(table)
-        if sum(each.num_rows for each in tables) >= _PART_ROWS:
-            yield _store_part(folder, tables, unreadable)
-            tables, unreadable = [], {}
-    if tables:
-        yield _store_part(folder, tables, unreadable)
-
-
-def _store_part(folder: str, tables: list[pa.Table], unreadable: dict[str, int]) -> _Part:
-    metadata = {_SEGMENTS: json.dumps(unreadable, sort_keys=True)}
-    table = join_records(tables).replace_schema_metadata(metadata)
-
-    def write(uri: str) -> None:
-        with fsspec.open(uri, "wb") as file:
-            pq.write_table(table, file, compression="zstd", row_group_size=_ROWS_AT_ONCE)
-
-    uri, _ = store_by_content(folder, ".parquet", write)
-    return _Part(url_to_fs(uri)[1], table.schema, unreadable)
-
-
-def _read_parts(folder: str) -> list[_Part]:
-    fs, path = url_to_fs(folder)
-    if not fs.exists(path):
-        return []
-    parts = []
-    for name in fs.ls(path, detail=False):
-        if name.endswith(".parquet"):
-            with fs.open(name, "rb") as file:
-                schema = pq.read_schema(file)
-            parts.append(_Part(name, schema, json.loads(schema.metadata[_SEGMENTS])))
-    return parts
+def _require_window(start: datetime | None, end: datetime | None) -> None:
+    if start and end and end <= start:
+        raise ParameterError(
+            "The window_end parameter of compact_log must be after window_start. Got "
+            f"{start.isoformat()} to {end.isoformat()} instead. Data intervals are empty under "
+            "Airflow's CronTriggerTimetable, which '@hourly' means: schedule the DAG with a "
+            "CronDataIntervalTimetable, or subtract the length of the window from its end."
+        )
 
 
 def _within(part: pa.Table, start: datetime | None, end: datetime | None) -> pa.Table:
@@ -205,7 +145,7 @@ def _within(part: pa.Table, start: datetime | None, end: datetime | None) -> pa.
 
 
 def _store_batch(
-    folder: str, fs: Any, parts: list[_Part], window: tuple[datetime | None, datetime | None]
+    folder: str, fs: Any, parts: list[Part], window: tuple[datetime | None, datetime | None]
 ) -> tuple[str, str, _Summary]:
     """Join parts into one sorted file without repeated predictions; of these the first stays."""
     schema = common_schema([part.schema for part in parts])
@@ -228,9 +168,22 @@ def _copy(
     file: Any, path: str, schema: pa.Schema, window: tuple[datetime | None, datetime | None]
 ) -> None:
     """Copy the rows of a part that lie in the window, with all the columns of ``schema``."""
+    part = pq.ParquetFile(file)
+    groups = [
+        i for i in range(part.num_row_groups) if _overlaps(part.metadata.row_group(i), window)
+    ]
     with pq.ParquetWriter(path, schema) as writer:
-        for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_ONCE):
+        for batch in part.iter_batches(_ROWS_AT_ONCE, row_groups=groups):
             writer.write_table(conformed(_within(pa.Table.from_batches([batch]), *window), schema))
+
+
+def _overlaps(group: Any, window: tuple[datetime | None, datetime | None]) -> bool:
+    """Tell whether a row group may have rows in the window."""
+    times = group.column(_TS).statistics
+    start, end = window
+    if times is None or not times.has_min_max:
+        return True
+    return (start is None or times.max >= start) and (end is None or times.min < end)
 
 
 def _distinct(scratch: str, schema: pa.Schema) -> Iterator[pa.Table]:

@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_mlops_provider.exceptions import ParameterError, RegistryConflictError
-from airflow_mlops_provider.steps.rollout.drive import TrafficTarget
 from airflow_mlops_provider.steps.rollout.state import is_running, routed
+from airflow_mlops_provider.steps.rollout.target import TrafficTarget
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.records import EndpointRef, ModelVersionRef
@@ -79,7 +79,7 @@ def deploy_model(
         constraint = "100: this target serves one deployment, with all requests"
         raise ParameterError.of("traffic", "DeployModelOperator", constraint, traffic)
     if traffic:
-        _refuse_during_rollout(client, endpoint)
+        refuse_during_rollout(client, endpoint)
     name = deployment_name(version.version)
     client.create_deployment(
         endpoint, name, version.model_uri, timeout=ready_timeout_seconds, options=options
@@ -100,7 +100,7 @@ def undeploy_model(client: DeploymentTarget, endpoint: str, name: str) -> Endpoi
     document = client.get_rollout(endpoint)
     mine = document is not None and document.get("candidate") == name
     if mine:
-        _refuse_during_rollout(client, endpoint)
+        refuse_during_rollout(client, endpoint)
     client.delete_deployment(endpoint, name)
     if mine:
         client.clear_rollout(endpoint)
@@ -123,7 +123,8 @@ def endpoint_problem(ref: EndpointRef, deployment: str | None = None) -> str | N
     return f"traffic goes to {gone}, which are not deployed" if gone else None
 
 
-def _refuse_during_rollout(client: DeploymentTarget, endpoint: str) -> None:
+def refuse_during_rollout(client: DeploymentTarget, endpoint: str) -> None:
+    """Raise RegistryConflictError while a rollout moves the traffic of an endpoint."""
     document: dict[str, Any] | None = client.get_rollout(endpoint)
     if document is not None and is_running(document):
         raise RegistryConflictError(

@@ -8,11 +8,13 @@ depend on the order of joining.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+
+from airflow_mlops_provider.scores import numeric_score
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,7 +110,7 @@ def _row(line: bytes) -> dict[str, Any] | None:
     """Return a line of the log as values of the part's columns, or None if it is torn."""
     try:
         entry = _parsed(line)
-        score = _score(entry["outputs"])
+        score = numeric_score(entry["outputs"])
         status, inputs = int(entry["status"]), dict(entry["inputs"] or {})
         # one client's mistake must not turn a column of numbers into text
         refused = inputs if 400 <= status < 500 else {}
@@ -140,15 +142,6 @@ def _parsed(line: bytes) -> Any:
         return entry
     # JSON may escape half a surrogate pair, which is no text that Parquet could hold
     return json.loads(json.dumps(entry, ensure_ascii=False).encode(errors="replace"))
-
-
-def _score(output: Any) -> float | None:
-    """Return an output as one number, as evaluation does: of several, the last."""
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    if isinstance(output, list):
-        return _score(output[-1]) if output else None
-    return _number(output)
 
 
 def _number(value: Any) -> float | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 PROFILE_TAG = "mlops.profile_uri"
 SUITE_TAG = "mlops.suite_uri"
+PREDICTIONS_TAG = "mlops.predictions_uri"
 FEATURE_SERVICE_TAG = "mlops.feature_service"
 BASELINE_TAG = "mlops.baseline."
 
@@ -38,6 +39,8 @@ class Promise:
     baseline: float | None = None
     profile_uri: str | None = None
     suite_uri: str | None = None
+    predictions_uri: str | None = None
+    """Scores and labels of the evaluation."""
 
 
 def register_model(
@@ -88,6 +91,7 @@ def monitoring_tags(
     learned_from = {
         PROFILE_TAG: profile_uri,
         SUITE_TAG: suite_uri,
+        PREDICTIONS_TAG: report.predictions_uri if report else None,
         FEATURE_SERVICE_TAG: feature_service,
     }
     return promised | {tag: uri for tag, uri in learned_from.items() if uri}
@@ -101,6 +105,7 @@ def promise_of(version: ModelVersionRef, metric: str = "auc") -> Promise:
         baseline=None if baseline is None else float(baseline),
         profile_uri=version.tags.get(PROFILE_TAG),
         suite_uri=version.tags.get(SUITE_TAG),
+        predictions_uri=version.tags.get(PREDICTIONS_TAG),
     )
 
 

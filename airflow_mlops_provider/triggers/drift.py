@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_mlops_provider.exceptions import PermanentError
+from airflow_mlops_provider.triggers.looking import pause, shared_look
 
 
 class DataDriftTrigger(BaseTrigger):
@@ -39,11 +41,13 @@ class DataDriftTrigger(BaseTrigger):
         return "airflow_mlops_provider.triggers.drift.DataDriftTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event with the report."""
-        while (
-            report := await asyncio.to_thread(look, self.workspace, self.name, self.since)
-        ) is None:
-            await asyncio.sleep(self.poke_interval)
+        """Yield one event with the report, or ``{"error": ...}`` if no look can succeed."""
+        question = (self.workspace, self.name, self.since)
+        try:
+            while (report := await shared_look(look, *question)) is None:
+                await pause(self.poke_interval)
+        except PermanentError as error:
+            report = {"error": str(error)}
         yield TriggerEvent(report)
 
 

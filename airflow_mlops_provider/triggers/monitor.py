@@ -10,12 +10,12 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 
 class ModelPerformanceTrigger(BaseTrigger):
-    """Fire once the newest monitoring report of an endpoint carries a signal.
+    """Fire once the report on an endpoint's newest window carries a signal.
 
     Args:
         workspace: fsspec URI of the workspace.
         endpoint: Name of the endpoint.
-        signals: Any of ``drift`` and ``performance``.
+        signals: Any of the signals of a ``MonitoringReport``.
         newer_than: Leave out reports of this moment or before, ISO 8601.
         poke_interval: Seconds between two looks.
     """

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from airflow_mlops_provider.hooks.mlflow import MlflowHook
 from airflow_mlops_provider.hooks.serving import ServingHook
-from airflow_mlops_provider.ui.rollouts import router
+from airflow_mlops_provider.ui import retraining, rollouts
 
 CHECKS: dict[str, Callable[[], tuple[bool, str]]] = {
     "MLflow": lambda: MlflowHook().test_connection(),
@@ -36,7 +36,8 @@ app = FastAPI(
     redoc_url=None,
     openapi_url=None,
 )
-app.include_router(router)
+app.include_router(rollouts.router)
+app.include_router(retraining.router)
 
 
 @app.get("/services")

@@ -1,18 +1,19 @@
 """A challenger that fails in service, to see what its rollout does.
 
-Somebody registers by hand what works on their machine: the champion, wrapped in code that raises
-for flights in the evening.
+Somebody registers by hand what works on their machine: the champion behind a step of their own
+that raises for flights in the evening. It is as fast as the champion, so that nothing else about
+it can be found out.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
+import cloudpickle
 import mlflow
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
+from flights import evening_blind
 from flights.settings import CHAMPION, MODEL
-
-_CODE = Path(__file__).with_name("evening_blind.py")
 
 
 def register_faulty(tracking_uri: str) -> str:
@@ -21,16 +22,21 @@ def register_faulty(tracking_uri: str) -> str:
     mlflow.set_registry_uri(tracking_uri)
     client = mlflow.MlflowClient(tracking_uri, tracking_uri)
     champion = client.get_model_version_by_alias(MODEL, "champion")
-    model = mlflow.pyfunc.load_model(CHAMPION)
+    served = mlflow.pyfunc.load_model(CHAMPION)
+    cloudpickle.register_pickle_by_value(evening_blind)  # servers do not have this module
+    faulty = make_pipeline(
+        FunctionTransformer(evening_blind.plan), mlflow.sklearn.load_model(CHAMPION)
+    )
     mlflow.set_experiment("by_hand")
     with mlflow.start_run(run_name="evening_blind"):
-        logged = mlflow.pyfunc.log_model(
+        logged = mlflow.sklearn.log_model(
+            faulty,
             name="model",
-            python_model=str(_CODE),
-            artifacts={"model": CHAMPION},
-            signature=model.metadata.signature,
-            input_example=model.input_example,
+            serialization_format="cloudpickle",
+            signature=served.metadata.signature,
+            input_example=served.input_example,
             pip_requirements=mlflow.pyfunc.get_model_dependencies(CHAMPION),
+            pyfunc_predict_fn=served.metadata.flavors["python_function"]["predict_fn"],
         )
     made = mlflow.register_model(logged.model_uri, MODEL, tags=champion.tags)
     client.set_registered_model_alias(MODEL, "challenger", made.version)

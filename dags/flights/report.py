@@ -17,6 +17,8 @@ from airflow_mlops_provider.records import (
     ModelVersionRef,
     MonitoringReport,
     Record,
+    RetrainingDecision,
+    RetrainingOutcome,
     RolloutVerdict,
     ValidationReport,
 )
@@ -83,15 +85,21 @@ def _rollout(record: RolloutVerdict) -> Iterator[str]:
 
 
 def _monitoring(record: MonitoringReport) -> Iterator[str]:
+    came = "" if record.label_coverage is None else f" ({record.label_coverage:.0%})"
     yield (
-        f"{record.n_predictions:,} predictions, {record.n_labelled:,} with a label, "
-        f"error rate {record.error_rate:.2%}, signals {', '.join(record.signals) or 'none'}"
+        f"{record.n_predictions:,} predictions, {record.n_labelled:,} with a label{came}, "
+        f"signals {', '.join(record.signals) or 'none'}"
     )
-    if record.performance:
-        yield ", ".join(_metric(name, metric) for name, metric in record.performance.items())
-    if record.drift is not None:
-        yield from _drift(record.drift)
-    yield from (f"  {reason}" for reason in record.reasons)
+    for finding in record.findings:
+        yield f"  {finding.status:7} {finding.signal}: {finding.reason}"
+
+
+def _decision(record: RetrainingDecision) -> Iterator[str]:
+    yield f"{record.decision}, because of {record.event.kind}: {record.reason}"
+
+
+def _outcome(record: RetrainingOutcome) -> Iterator[str]:
+    yield f"{record.outcome}: {record.detail}"
 
 
 def _metric(name: str, metric: Metric) -> str:
@@ -113,4 +121,6 @@ _WORDS: dict[type[Record], Callable[[Any], Iterator[str]]] = {
     EndpointRef: _endpoint,
     RolloutVerdict: _rollout,
     MonitoringReport: _monitoring,
+    RetrainingDecision: _decision,
+    RetrainingOutcome: _outcome,
 }

@@ -9,6 +9,7 @@ from airflow_mlops_provider.workspace import join
 
 MODEL = "flight_delay"
 CHAMPION, CHALLENGER = f"models:/{MODEL}@champion", f"models:/{MODEL}@challenger"
+PREVIOUS = f"models:/{MODEL}@previous"
 ENDPOINT = "flight-delay"
 ESTIMATOR = "flights.model.delay_classifier"
 

@@ -5,16 +5,26 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from airflow.sdk import Param, task
+from airflow.sdk import Asset, AssetWatcher, Param, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.timetables.trigger import CronTriggerTimetable
 from dateutil.relativedelta import relativedelta
+
+from airflow_mlops_provider.assets import drift_asset
+from airflow_mlops_provider.triggers.data import NewFilesEventTrigger
+from flights.settings import ENDPOINT, LANDED_FLIGHTS
 
 MONTH = Param(None, type=["null", "string"], description="Newest month, like 2013-02")
 """The form field of the month; empty means the data interval's, else the newest that landed."""
 
 MONTHLY = CronTriggerTimetable("0 0 1 * *", timezone="UTC", interval=relativedelta(months=1))
 """When a month is over, with that month as the data interval."""
+
+NEW_FLIGHTS = Asset(
+    "new_flights",
+    watchers=[AssetWatcher(name="landing", trigger=NewFilesEventTrigger(path=LANDED_FLIGHTS))],
+)
+"""An event for each month that lands."""
 
 
 @task
@@ -44,9 +54,15 @@ def build_features() -> None:
     build_feature_sources()
 
 
+@task(outlets=[drift_asset(ENDPOINT)])
+def retrain(report: dict[str, Any], outlet_events: Any = None) -> None:
+    """Ask for a training, with the report of the validation as evidence."""
+    outlet_events[drift_asset(ENDPOINT)].extra = report
+
+
 @task
 def stop(report: dict[str, Any]) -> None:
-    """Fail the run: a person has to look. This is where a team would add its notifier."""
+    """Fail the run: a person has to look."""
     raise AirflowFailException(
         f"The new flights are broken: {len(report['failures'])} expectations of suite "
         f"{report['suite']!r} do not hold. Look at the Data Docs of the validation."

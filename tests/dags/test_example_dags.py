@@ -1,4 +1,7 @@
-"""Every example DAG by ``dag.test()``, in the order of the demo."""
+"""Every example DAG by ``dag.test()``, in the order of the demo.
+
+Under a real scheduler the demo's run in ``tests/integration/test_standalone.py``, with each change.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,7 @@ def records():
     return []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.title)
 def test_every_dag_of_the_demo_runs(phase, dag_bag, environment, records):
     dag = dag_bag.get_dag(phase.dag_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import mlflow
@@ -13,7 +14,9 @@ import pytest
 from airflow_mlops_provider.steps.compact import compact_log
 from airflow_mlops_provider.steps.drift.reference import profile_dataset
 from airflow_mlops_provider.steps.evaluate import load_model, predict_score
-from airflow_mlops_provider.steps.monitor import join_labels, monitor_model
+from airflow_mlops_provider.steps.labels import join_labels
+from airflow_mlops_provider.steps.monitor.check import check_model
+from airflow_mlops_provider.steps.monitor.model import monitor_model
 from airflow_mlops_provider.steps.predict import batch_predict
 from airflow_mlops_provider.steps.snapshot import write_dataset
 from airflow_mlops_provider.steps.track import experiment_id, task_run
@@ -66,7 +69,8 @@ def world(tmp_path_factory):
             target="late",
             params={"max_iter": 1000},
         )
-    yield World(workspace, model, learned, profile_dataset(learned, FEATURES, workspace))
+    profile = profile_dataset(learned, FEATURES, workspace, sample_rows=1000)
+    yield World(workspace, model, learned, profile)
     mlflow.set_tracking_uri(before)
 
 
@@ -107,7 +111,7 @@ def labelled(world, predictions, frame):
     )
 
 
-def judged(world, predictions, truth):
+def judged(world, predictions, truth, **options):
     return monitor_model(
         predictions,
         truth,
@@ -116,7 +120,13 @@ def judged(world, predictions, truth):
         baseline=0.93,
         max_drop=0.02,
         model_uri=world.model.model_uri,
+        **options,
     )
+
+
+def crossing(report):
+    """Return the signals that are about the model, and not only about the values it is given."""
+    return [signal for signal in report.signals if signal != "quality"]
 
 
 def test_a_month_as_it_was_raises_no_signal_and_is_counted_right(world, live):
@@ -169,6 +179,50 @@ def test_inputs_that_moved_raise_drift_alone(world, live):
     frame = flights(N_LIVE, 4, wind=13.0)
     predictions = live(frame)
     report = judged(world, predictions, None)
-    assert report.signals == ["drift"], report.reasons
+    assert crossing(report) == ["drift"], report.reasons
     drifted = [item.feature for item in report.drift.features if item.status == "drifted"]
     assert drifted == ["wind"]
+
+
+def test_the_model_is_asked_how_it_weighs_its_inputs(world, live):
+    usual = judged(world, live(flights(1000, 5)), None, attribution=True)
+    assert usual.attribution.ndcg > 0.9
+    assert usual.signals == [], usual.reasons
+    assert {*usual.attribution.reference} == {*FEATURES}
+
+
+def test_an_estimate_without_labels_is_what_labels_say_later(world, live, tmp_path):
+    evaluated, frame = flights(4000, 6), flights(N_LIVE, 7, wind=11.0)
+    scores = predict_score(load_model(world.model.model_uri), evaluated)
+    path = tmp_path / "evaluated.parquet"
+    pd.DataFrame({"score": scores, "target": evaluated["late"]}).to_parquet(path)
+    predictions = live(frame)
+    before = judged(world, predictions, None, reference_predictions=str(path))
+    after = judged(world, predictions, labelled(world, predictions, frame))
+    estimate, found = before.estimated_performance["auc"], after.performance["auc"]
+    assert before.performance == {}
+    assert abs(estimate.value - found.value) < 0.02
+
+
+def test_a_report_is_the_same_whenever_it_is_made(world, live):
+    frame = flights(N_LIVE, 8)
+    predictions = live(frame)
+    truth = labelled(world, predictions, frame)
+    end = datetime.fromisoformat(predictions.window_end) + timedelta(seconds=1)
+
+    def check(reported_at):
+        return check_model(
+            predictions,
+            truth,
+            endpoint="flights",
+            workspace=world.workspace,
+            due=end,
+            window="1d",
+            reported_at=reported_at,
+            profile_uri=world.profile_uri,
+            model_uri=world.model.model_uri,
+        )
+
+    first = check(end)
+    assert check(end + timedelta(days=9)) == first
+    assert first.report.n_labelled == N_LIVE

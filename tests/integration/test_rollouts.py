@@ -2,215 +2,167 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import threading
+import math
 import time
-from contextlib import contextmanager
-from itertools import count
-from pathlib import Path
 
-import cloudpickle
-import httpx
-import mlflow
-import numpy as np
-import pandas as pd
 import pytest
-from mlflow.models import infer_signature
-from sklearn.linear_model import LogisticRegression
 
-from airflow_mlops_provider.serving.client import ServingClient
-from airflow_mlops_provider.steps.rollout.drive import Driver, begin
-from airflow_mlops_provider.steps.rollout.plan import BlueGreenPlan, CanaryPlan, ShadowPlan
-
-FAST = {"interval_seconds": 0.5, "lease_seconds": 60}
-ROWS = [{"dataframe_split": {"columns": ["x", "y"], "data": [[x, 0.2]]}} for x in (-2.0, 0.5, 2.0)]
-
-
-class Failing(mlflow.pyfunc.PythonModel):
-    """Fails on a third of the requests."""
-
-    def predict(self, context, model_input, params=None):
-        if model_input["x"].iloc[0] > 1:
-            raise ArithmeticError("too large")
-        return np.full((len(model_input), 2), 0.5)
+from airflow_mlops_provider.exceptions import ParameterError, RegistryConflictError
+from airflow_mlops_provider.serving.counters import Counters, counters_path
+from airflow_mlops_provider.steps.rollout.drive import begin
+from tests.rollout_drivers import edges, join, start_driver
+from tests.rollout_hosts import ENDPOINT, rollout_host, statuses
+from tests.serving_hosts import put
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    root = tmp_path_factory.mktemp("mlflow")
-    uri = f"sqlite:///{root}/mlflow.db"
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    mlflow.set_experiment(
-        experiment_id=mlflow.create_experiment("rollouts", artifact_location=str(root / "a"))
-    )
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame(rng.normal(size=(200, 2)), columns=["x", "y"])
-    labels = (frame["x"] > 0).astype(int)
-    model = LogisticRegression().fit(frame, labels)
-    signature = infer_signature(frame, model.predict_proba(frame))
-    shared = {"signature": signature, "pip_requirements": ["scikit-learn"]}
-    good = mlflow.sklearn.log_model(model, name="good", pyfunc_predict_fn="predict_proba", **shared)
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the scorer has no tests
-    failing = mlflow.pyfunc.log_model(name="failing", python_model=Failing(), **shared)
-    return {"tracking_uri": uri, "good": good.model_uri, "failing": failing.model_uri}
-
-
-@pytest.fixture(scope="module")
-def client(models, tmp_path_factory):
-    workspace = tmp_path_factory.mktemp("workspace")
-    command = [sys.executable, "-m", "airflow_mlops_provider.cli", "serve", "--port=0"]
-    command += ["--admin-port=0", f"--workspace={workspace}"]
-    command += [f"--tracking-uri={models['tracking_uri']}"]
-    process = subprocess.Popen(command)
-    try:
-        until(lambda: published_by(workspace, process.pid), 90)
-        with ServingClient.from_workspace(str(workspace)) as found:
-            yield found
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def published_by(workspace: Path, pid: int) -> bool:
-    path = workspace / "serving" / "host.json"
-    return path.exists() and json.loads(path.read_text())["pid"] == pid
-
-
-def until(holds, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.05)
-
-
-@pytest.fixture(scope="module")
-def deployments(client, models):
-    """One endpoint for all tests, since loading a model takes longer than a short rollout."""
-    client.create_endpoint("e")
-    for name, model in (("v1", "good"), ("v2", "good"), ("v3", "failing")):
-        client.create_deployment("e", name, models[model])
+def running(tmp_path_factory):
+    with rollout_host(tmp_path_factory.mktemp) as started:
+        yield started
 
 
 @pytest.fixture
-def endpoint(client, deployments):
-    """An endpoint on which v1 serves everything; v2 is the same model, v3 fails at times."""
-    client.clear_rollout("e")
-    generation = client.get_state("e").generation
-    client.set_traffic("e", {"v1": 100}, generation=generation, mirror_traffic={})
-    return "e"
+def host(running):
+    """The host of this module; v1 serves everything, v2 is the same model, v3 fails at times."""
+    running.reset()
+    return running
 
 
-@contextmanager
-def traffic(client, endpoint, rate: float = 60, threads: int = 2):
-    """Send requests at a bounded rate; gives the list of the status codes."""
-    url = f"{client.get_state(endpoint).url}/invocations"
-    seen: list[int] = []
-    ended = threading.Event()
-
-    def run() -> None:
-        with httpx.Client(timeout=40) as http:
-            for number in count():
-                if ended.wait(threads / rate):
-                    return
-                seen.append(http.post(url, json=ROWS[number % len(ROWS)]).status_code)
-
-    workers = [threading.Thread(target=run) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
-    try:
-        yield seen
-    finally:
-        ended.set()
-        for worker in workers:
-            worker.join()
-
-
-def drive(client, endpoint, plan, seconds: float = 90):
-    """Drive a rollout to its end; return its last state."""
-    begin(client, endpoint, plan, time.time())
-    driver, deadline = Driver(client, endpoint, plan), time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        state = driver.tick(time.time())
-        if state and state.ended:
-            return state
-        time.sleep(plan.interval_seconds)
-    raise AssertionError(f"no end: {state}")
-
-
-def shadow(candidate, model_uri, **knobs):
-    defaults = {"min_pairs": 100, "min_seconds": 2, "max_seconds": 60}
-    return ShadowPlan.of(candidate=candidate, model_uri=model_uri, **FAST | defaults | knobs)
-
-
-def blue_green(candidate, model_uri, **knobs):
-    defaults = {"min_requests": 60, "bake_seconds": 2, "bake_max_seconds": 60}
-    return BlueGreenPlan.of(candidate=candidate, model_uri=model_uri, **FAST | defaults | knobs)
-
-
-def test_shadow_finds_the_same_model_to_agree_and_leaves_no_mirror(client, models, endpoint):
-    with traffic(client, endpoint) as seen:
-        state = drive(client, endpoint, shadow("v2", models["good"], dry_run_metrics=["latency"]))
+def test_shadow_finds_the_same_model_to_agree_and_leaves_no_mirror(host):
+    with host.traffic() as seen:
+        state = host.drive(host.shadow(dry_run_metrics=["latency"]))
     assert (state.state, state.reason) == ("SUCCEEDED", "it agrees with the champion")
     (step,) = state.steps
     assert (step["disagreements"], step["shadow_failed"]) == (0, 0)
     assert step["pairs"] >= 100
-    ref = client.get_state(endpoint)
+    ref = host.client.get_state(ENDPOINT)
     assert (ref.traffic, ref.mirror_traffic) == ({"v1": 100}, {})
-    assert set(seen) == {200}
+    assert statuses(seen) == {200}
 
 
-def test_shadow_rolls_a_failing_candidate_back_and_no_user_notices(client, models, endpoint):
-    with traffic(client, endpoint) as seen:
-        state = drive(
-            client, endpoint, shadow("v3", models["failing"], dry_run_metrics=["latency"])
-        )
+def test_shadow_rolls_a_failing_candidate_back_and_no_user_notices(host):
+    with host.traffic() as seen:
+        state = host.drive(host.shadow("v3", dry_run_metrics=["latency"]))
     assert state.state == "ROLLED_BACK"
-    assert client.get_state(endpoint).mirror_traffic == {}
-    assert set(seen) == {200}
+    assert host.client.get_state(ENDPOINT).mirror_traffic == {}
+    assert statuses(seen) == {200}
 
 
-def test_blue_green_switches_at_once_and_keeps_the_old_colour(client, models, endpoint):
-    with traffic(client, endpoint) as seen:
-        state = drive(client, endpoint, blue_green("v2", models["good"]))
+def test_blue_green_switches_at_once_and_keeps_the_old_colour(host):
+    with host.traffic() as seen:
+        state = host.drive(host.blue_green())
     assert state.state == "SUCCEEDED"
-    ref = client.get_state(endpoint)
+    ref = host.client.get_state(ENDPOINT)
     assert ref.traffic == {"v2": 100}
     assert "v1" in ref.deployments
-    assert set(seen) == {200}
+    assert statuses(seen) == {200}
 
 
-def test_blue_green_goes_back_at_once_when_the_new_colour_fails(client, models, endpoint):
-    with traffic(client, endpoint):
-        state = drive(client, endpoint, blue_green("v3", models["failing"]))
+def test_blue_green_goes_back_at_once_when_the_new_colour_fails(host):
+    with host.traffic():
+        state = host.drive(host.blue_green("v3"))
     assert state.state == "ROLLED_BACK"
-    assert client.get_state(endpoint).traffic == {"v1": 100}
+    assert host.client.get_state(ENDPOINT).traffic == {"v1": 100}
+
+
+@pytest.mark.parametrize(
+    ("kind", "knobs", "end", "traffic"),
+    [
+        ("canary", {"on_inconclusive": "pause"}, "PAUSED", {"v1": 80, "v2": 20}),
+        ("canary", {"on_inconclusive": "rollback"}, "ROLLED_BACK", {"v1": 100}),
+        ("blue_green", {"on_inconclusive": "rollback"}, "ROLLED_BACK", {"v1": 100}),
+        ("shadow", {}, "ROLLED_BACK", {"v1": 100}),
+    ],
+)
+def test_nothing_passes_without_traffic(host, kind, knobs, end, traffic):
+    state = host.drive(host.quick(kind, patience=0.5, **knobs))
+    assert (state.state, state.reason[:12]) == (end, "inconclusive")
+    assert all(step["candidate_requests"] == 0 for step in state.steps)
+    ref = host.client.get_state(ENDPOINT)
+    assert (ref.traffic, ref.mirror_traffic) == (traffic, {})
+
+
+def test_traffic_that_stops_in_a_later_step_promotes_nothing(host):
+    plan = host.quick("canary", patience=4, step_min_seconds=2, min_requests=5)
+    with host.traffic():
+        host.drive(plan, lambda state: state.evidence.step.candidate.requests >= 5)
+    state = host.drive(plan)
+    assert (state.state, state.weight) == ("PAUSED", 60)
+    assert "each side has to answer 5 requests" in state.reason
+    passed, stopped = (step["candidate_requests"] for step in state.steps)
+    assert passed >= 5 > stopped
+    assert host.client.get_state(ENDPOINT).traffic == {"v1": 40, "v2": 60}
+
+
+def test_a_second_rollout_is_refused_and_the_first_goes_on(host):
+    plan = host.quick("canary")
+    with host.traffic() as seen:
+        host.drive(plan, lambda state: state.state == "STEP")
+        for kind in ("canary", "blue_green", "shadow"):
+            with pytest.raises(RegistryConflictError, match="in a rollout of 'v2'"):
+                begin(host.client, ENDPOINT, host.quick(kind, "v3"), time.time())
+        state = host.drive(plan)
+    assert (state.state, state.candidate) == ("SUCCEEDED", "v2")
+    assert {name for _, name in seen} == {"v1", "v2"}
+    assert statuses(seen) == {200}
+
+
+def test_a_metric_that_the_host_does_not_count_is_refused_before_anything_moves(host):
+    before = host.client.get_state(ENDPOINT)
+    plan = host.quick("canary", metrics=[{"name": "eror", "kind": "rate"}])
+    with pytest.raises(ParameterError, match=r"counters \(client_errors, errors, .*'eror'"):
+        begin(host.client, ENDPOINT, plan, time.time())
+    assert host.client.get_rollout(ENDPOINT) is None
+    assert host.client.get_state(ENDPOINT) == before
 
 
 @pytest.mark.slow
-def test_two_deployments_of_one_model_are_seldom_told_apart(client, models, endpoint):
+def test_a_metric_that_becomes_nan_holds_and_never_passes(host):
+    metrics = [{"name": "score", "kind": "mean", "margin": 0.02, "direction": "both"}]
+    plan = host.quick("canary", "v4", metrics=metrics, min_requests=200, outage_seconds=1)
+    with host.traffic() as seen:
+        host.drive(plan, lambda state: state.state == "STEP")
+        path = counters_path(host.host.workspace / "serving", ENDPOINT, "v4")
+        Counters(path).add("score_sum", math.nan)
+        state = host.drive(plan)
+    assert (state.state, state.reason[:11]) == ("ROLLED_BACK", "no counters")
+    assert [step["weight"] for step in state.steps] == [20]
+    assert statuses(seen) == {200}
+
+
+def test_a_canary_survives_its_driver_being_killed_at_every_edge(host, tmp_path):
+    plan, met = host.quick("canary"), tmp_path / "met"
+    answered = host.counted("v2")
+    with host.traffic() as seen:
+        while join(start_driver(host.host.workspace, ENDPOINT, plan, met)):
+            pass
+    assert edges(met) == [
+        f"{moment} {write}"
+        for write in (
+            *("put PENDING 0", "put SMOKE 0"),
+            *("put STEP 20", "move 20/0", "put STEP 60", "move 60/0"),
+            *("put PROMOTING 100", "move 100/0", "put BAKING 100", "put SUCCEEDED 100"),
+        )
+        for moment in ("before", "after")
+    ]
+    state = host.ended(plan)
+    assert state.state == "SUCCEEDED"
+    assert sum(step["candidate_requests"] for step in state.steps) <= host.counted("v2") - answered
+    assert statuses(seen) == {200}
+
+
+@pytest.mark.slow
+def test_two_deployments_of_one_model_are_seldom_told_apart(host):
     """50 short canaries with the shipped knobs of judgement; 6 of 50 is beyond a rate of 5 %."""
     ends = []
-    with traffic(client, endpoint, rate=80) as seen:
+    with host.traffic(rate=80) as seen:
         for number in range(50):
-            plan = CanaryPlan.of(
-                candidate=("v2", "v1")[number % 2],
-                model_uri=models["good"],
-                steps=(5, 25, 50, 100),
-                step_min_seconds=3,
-                step_max_seconds=60,
-                min_requests=30,
-                bake_seconds=1,
-                **FAST,
-            )
-            state = drive(client, endpoint, plan)
+            plan = host.canary(("v2", "v1")[number % 2])
+            state = host.drive(plan)
             ends.append((state.state, state.reason, state.evidence.latency.difference))
             if state.state != "SUCCEEDED":
-                client.clear_rollout(endpoint)
-                ref = client.get_state(endpoint)
-                client.set_traffic(endpoint, {plan.candidate: 100}, generation=ref.generation)
-    assert set(seen) == {200}
+                host.client.clear_rollout(ENDPOINT)
+                put(host.client, ENDPOINT, {plan.candidate: 100})
+    assert statuses(seen) == {200}
     rolled_back = [end for end in ends if end[0] == "ROLLED_BACK"]
     assert len(rolled_back) <= 6, rolled_back

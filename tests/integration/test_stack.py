@@ -138,6 +138,7 @@ def tail_of(home: Path) -> str:
     return "\n".join(log.read_text()[-1000:] for log in (home / "logs").glob("*.log"))
 
 
+@pytest.mark.slow
 def test_a_home_survives_being_killed(folders, started):
     home, dags = folders
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The wheel alone, in a new environment that has only Airflow."""
+"""The wheel: what it holds, and that it is enough in a new environment that has only Airflow."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import pandas as pd
 import pytest
@@ -33,11 +34,17 @@ with DAG("wheel"):
 
 
 @pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The ``bin`` folder of an environment with Airflow, and then the wheel."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this repository."""
     folder = tmp_path_factory.mktemp("wheel")
     run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT)
-    (wheel,) = folder.glob("*.whl")
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def programs(wheel: Path) -> Path:
+    """The ``bin`` folder of an environment with Airflow, and then the wheel."""
+    folder = wheel.parent
     run(sys.executable, "-m", "venv", folder / "venv")
     python = folder / "venv" / "bin" / "python"
     pip = [python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt"]
@@ -74,12 +81,26 @@ def env(programs: Path, tmp_path: Path, mlflow_server: str) -> dict[str, str]:
     }
 
 
+def test_the_wheel_holds_every_file_of_the_package(wheel):
+    package = ROOT / "airflow_mlops_provider"
+    files = {
+        file.relative_to(ROOT).as_posix()
+        for file in package.rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    with ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if not name.startswith("airflow_provider")}
+    assert held == files
+
+
+@pytest.mark.slow
 def test_airflow_finds_provider_and_plugin(programs, env):
     listed = run(programs / "airflow", "providers", "list", env=env)
     assert "airflow-provider-mlops" in listed
     assert "mlops" in run(programs / "airflow", "plugins", env=env)
 
 
+@pytest.mark.slow
 def test_operators_run(programs, env, tmp_path):
     run(programs / "airflow", "db", "migrate", env=env)
     run(programs / "airflow", "dags", "test", "wheel", env=env)

@@ -12,6 +12,8 @@ from airflow_mlops_provider.exceptions import ParameterError
         (assets.model_asset, "mlflow-model://flights"),
         (assets.drift_asset, "mlops-drift://flights"),
         (assets.performance_asset, "mlops-performance://flights"),
+        (assets.alert_asset, "mlops-alert://flights"),
+        (assets.pipeline_asset, "mlops-pipeline://flights"),
     ],
 )
 def test_an_asset_is_named_by_scheme_and_name(make, uri):

@@ -190,3 +190,24 @@ def test_a_server_that_is_away_is_one_line(capsys):
     (port,) = free_ports(1)
     assert cli.main(["runs", "list", "--tracking-uri", f"http://127.0.0.1:{port}"]) == 1
     assert "MLflow does not answer" in capsys.readouterr().err
+
+
+def test_feedback_sends_each_line(tmp_path, monkeypatch, capsys):
+    sent = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.extend(json.loads(request.content)["feedback"])
+        return httpx.Response(200, json={"feedback_ids": ["a", "b"]})
+
+    client = ServingClient("http://admin", "")
+    client._client = httpx.Client(transport=httpx.MockTransport(answer))
+    monkeypatch.setattr(ServingClient, "from_workspace", lambda workspace: client)
+    file = tmp_path / "outcomes.jsonl"
+    file.write_text('{"request_id": "r1", "label": 1}\n\n{"request_id": "r2", "label": 0}\n')
+    assert cli.main(["feedback", "e", str(file), "--workspace", "w"]) == 0
+    assert sent == [{"request_id": "r1", "label": 1}, {"request_id": "r2", "label": 0}]
+    assert "2 outcomes of e are kept." in capsys.readouterr().out
+    file.write_text('{"request_id"')
+    assert cli.main(["feedback", "e", str(file), "--workspace", "w"]) == 1
+    assert cli.main(["feedback", "e", str(tmp_path), "--workspace", "w"]) == 1
+    assert "Line 1 is not JSON" in capsys.readouterr().err

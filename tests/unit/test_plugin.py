@@ -24,7 +24,10 @@ def http(monkeypatch):
     services.app.dependency_overrides.clear()
 
 
-@pytest.mark.parametrize("path", ["/services", "/page", "/rollouts", "/rollouts/e"])
+@pytest.mark.parametrize(
+    "path",
+    ["/services", "/page", "/rollouts", "/rollouts/e", "/retraining?dag_id=d&run_id=r"],
+)
 def test_strangers_see_nothing(http, path):
     assert http.get(path).status_code == 401
 
@@ -47,8 +50,12 @@ def test_the_page_needs_nothing_from_elsewhere(http):
 
 def test_the_views_lead_to_the_pages():
     views = plugin.MlopsPlugin.external_views
-    assert [view["href"] for view in views] == ["/mlops/page", "/mlops/rollouts"]
-    assert {view["destination"] for view in views} == {"nav"}
+    places = {view["href"]: view["destination"] for view in views}
+    assert places == {
+        "/mlops/page": "nav",
+        "/mlops/rollouts": "nav",
+        "/mlops/retraining?dag_id={DAG_ID}&run_id={RUN_ID}": "dag_run",
+    }
     assert len({view["url_route"] for view in views}) == len(views)
 
 

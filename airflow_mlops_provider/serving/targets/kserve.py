@@ -219,7 +219,7 @@ class KserveClient(LimitedTarget):
         document: dict[str, Any],
         *,
         lease_seconds: float | None,
-        rollback_traffic: dict[str, int],
+        rollback_traffic: dict[str, int] | None,
     ) -> None:
         """Store a rollout's document.
 

@@ -50,6 +50,10 @@ class LimitedTarget:
         """Refuse: there is no prediction log of ours."""
         self._lacks("a prediction log")
 
+    def send_feedback(self, endpoint: str, feedback: object) -> NoReturn:
+        """Refuse: there is no log of ours to keep it in."""
+        self._lacks("feedback")
+
     def pairs(self, endpoint: str) -> NoReturn:
         """Refuse: nothing is mirrored."""
         self._lacks("pairs")

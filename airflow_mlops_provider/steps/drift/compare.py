@@ -63,6 +63,9 @@ class Comparison:
     report: DriftReport
     evidence: Mapping[str, Evidence]
     """By feature, for all of them."""
+    features: Sequence[Cells]
+    cells: Mapping[str, Counts]
+    """Rows a cell, by feature."""
 
 
 def detect_drift(
@@ -88,7 +91,7 @@ def detect_drift(
 
 
 def compare(
-    current: DatasetRef | pd.DataFrame | str,
+    current: DatasetRef | pd.DataFrame | Rows | str,
     profile_uri: str,
     *,
     columns: Sequence[str] | None = None,
@@ -103,7 +106,7 @@ def compare(
     that the profile does not know are ignored, and a file that comes twice counts once.
 
     Args:
-        current: A dataset, a frame, or Parquet or CSV files: a path, folder, glob or URI.
+        current: A dataset, a frame, rows, or Parquet or CSV files: a path, folder, glob or URI.
         profile_uri: What ``profile_dataset`` returned.
         columns: Features to look at; None means all of the profile.
         max_share: From this share of drifted features on (of those with enough rows), the
@@ -154,7 +157,8 @@ def compare(
         segments=segments_judged(features, profile.segments, counted.segments, rule)[:_SHOWN],
         domain_auc=auc,
     )
-    return Comparison(report, {each.name: _evidence(each, counted) for each in features})
+    evidence = {each.name: _evidence(each, counted) for each in features}
+    return Comparison(report, evidence, features, counted.cells)
 
 
 def reference_sample(profile_uri: str) -> pd.DataFrame | None:

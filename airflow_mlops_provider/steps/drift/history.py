@@ -10,23 +10,24 @@ The sensor and its trigger both ask :func:`find_drift`, so they cannot disagree.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain, islice, takewhile
 from typing import Any
 
-from fsspec.core import url_to_fs
-
-from airflow_mlops_provider.exceptions import DataError, ParameterError
+from airflow_mlops_provider.exceptions import DataError
 from airflow_mlops_provider.records import DriftReport
-from airflow_mlops_provider.steps.reports import checked_time, utc
+from airflow_mlops_provider.steps.windows import (
+    MAX_STREAK,
+    checked_streak,
+    checked_time,
+    forget_oldest,
+    key_of,
+    keys_of,
+    uri_of,
+    utc,
+)
 from airflow_mlops_provider.workspace import checked_name, join, read_json, write_json
-
-MAX_WINDOWS = 1_000
-"""Windows that are kept of a name; the oldest go first."""
-MAX_STREAK = 100
-"""Windows that are looked back at."""
 
 
 def publish_check(
@@ -57,21 +58,19 @@ def publish_check(
     Raises:
         ParameterError: ``name``, ``window`` or ``consecutive`` cannot be used.
     """
-    if not 1 <= consecutive <= MAX_STREAK:
-        constraint = f"from 1 to {MAX_STREAK}"
-        raise ParameterError.of("consecutive", "publish_check", constraint, consecutive)
+    checked_streak(consecutive, "publish_check")
     folder = _folder(workspace, name)
-    key = _key(checked_time(window, "window", "publish_check") or utc(checked_at))
+    key = key_of(checked_time(window, "window", "publish_check") or utc(checked_at))
     streak = _streak(report.verdict, folder, key)
     published = replace(
         report,
         streak=streak,
         retrain=report.verdict == "drifted" and streak >= consecutive,
-        report_uri=_uri(folder, key),
+        report_uri=uri_of(folder, key),
     )
     value = {"checked_at": utc(checked_at).isoformat(), "report": published.to_xcom()}
-    write_json(_uri(folder, key), value)
-    _forget_oldest(folder, key)
+    write_json(uri_of(folder, key), value)
+    forget_oldest(folder, key)
     return published
 
 
@@ -107,8 +106,8 @@ def _streak(verdict: str, folder: str, key: str) -> int:
 
 def _checks(folder: str, before: str | None = None) -> Iterator[dict[str, Any]]:
     """Give the checks of the windows before one (None: of all), newest first."""
-    keys = [key for key in _keys(folder) if before is None or key < before]
-    return (_read(_uri(folder, key)) for key in reversed(keys[-MAX_STREAK:]))
+    keys = [key for key in keys_of(folder) if before is None or key < before]
+    return (_read(uri_of(folder, key)) for key in reversed(keys[-MAX_STREAK:]))
 
 
 def _read(uri: str) -> dict[str, Any]:
@@ -123,35 +122,6 @@ def _read(uri: str) -> dict[str, Any]:
 
 def _verdict(check: dict[str, Any]) -> str:
     return str(check["report"]["verdict"])
-
-
-def _forget_oldest(folder: str, own: str) -> None:
-    for key in _keys(folder)[:-MAX_WINDOWS]:
-        if key != own:
-            fs, path = url_to_fs(_uri(folder, key))
-            with suppress(FileNotFoundError):  # a rival was faster
-                fs.rm_file(path)
-
-
-def _keys(folder: str) -> list[str]:
-    """Return the windows that were checked, oldest first."""
-    fs, path = url_to_fs(folder)
-    fs.invalidate_cache(path)  # a triggerer looks again and again
-    try:
-        found = [str(each).rpartition("/")[2] for each in fs.ls(path, detail=False)]
-    except FileNotFoundError:
-        return []
-    return sorted(each.removesuffix(".json") for each in found if each.endswith(".json"))
-
-
-def _key(end: datetime) -> str:
-    """Return a name whose alphabetical order is that of time, such as 20130701T000000.000000Z."""
-    iso = end.isoformat(timespec="microseconds").removesuffix("+00:00")
-    return f"{iso.replace('-', '').replace(':', '')}Z"
-
-
-def _uri(folder: str, key: str) -> str:
-    return join(folder, f"{key}.json")
 
 
 def _folder(workspace: str, name: str) -> str:

@@ -7,7 +7,7 @@ A value that fills two quantiles in a row has a cell of its own, one that fills 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import fsspec
@@ -72,20 +72,44 @@ def profile_dataset(
     if sample_rows < 0:
         raise ParameterError.of("sample_rows", "profile_dataset", "at least 0", sample_rows)
     parts = parts_of(dataset.uri)
-    rows, schema = Rows(dataset.uri, parts), parts[0].schema
+    schema = parts[0].schema
     chosen = _chosen(schema, columns, segments, dataset.uri)
-    features = {name: _profiled(rows, name, schema.field(name).type) for name in chosen}
-    n = sum(features[chosen[0]].counts)
+    return profile_rows(
+        Rows(dataset.uri, parts),
+        {name: schema.field(name).type for name in chosen},
+        workspace,
+        source=dataset.logical_hash,
+        segments=segments,
+        sample_rows=sample_rows,
+    )
+
+
+def profile_rows(
+    rows: Rows,
+    columns: Mapping[str, pa.DataType],
+    workspace: str,
+    *,
+    source: str,
+    segments: Sequence[str] = (),
+    sample_rows: int = 0,
+) -> str:
+    """Keep the profile of columns whose types are known; see :func:`profile_dataset`.
+
+    Raises:
+        DataError: there are no rows.
+    """
+    features = {name: profile_column(rows, name, kind) for name, kind in columns.items()}
+    n = sum(next(iter(features.values())).counts)
     if not n:
-        raise DataError(f"{dataset.uri} has no rows to profile. Check the step that wrote it.")
+        raise DataError(f"{rows.uri} has no rows to profile. Check the step that wrote it.")
     folder = join(workspace, "profiles")
     profile = DriftProfile(
         version=VERSION,
         n=n,
-        source=dataset.logical_hash,
+        source=source,
         features=features,
         segments=_segments(rows, features, segments),
-        sample_uri=_keep_sample(rows, chosen, sample_rows, folder) if sample_rows else None,
+        sample_uri=_keep_sample(rows, [*columns], sample_rows, folder) if sample_rows else None,
     ).to_xcom()
     return store_by_content(folder, ".json", lambda target: write_json(target, profile))[0]
 
@@ -109,7 +133,8 @@ def _chosen(
     return chosen
 
 
-def _profiled(rows: Rows, name: str, type_: pa.DataType) -> FeatureProfile:
+def profile_column(rows: Rows, name: str, type_: pa.DataType) -> FeatureProfile:
+    """Return the distribution of one column of an Arrow type that has one."""
     kind = kind_of(type_)
     assert kind is not None, "_chosen lets no other column through"
     if kind == "categorical":

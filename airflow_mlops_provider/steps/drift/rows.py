@@ -56,8 +56,8 @@ class Rows:
         return (batch.column(0) for batch in self.batches([name]))
 
 
-def rows_of(source: DatasetRef | pd.DataFrame | str, uri: str | None = None) -> Rows:
-    """Open a dataset, a frame, or files by path, folder, glob or URI.
+def rows_of(source: DatasetRef | pd.DataFrame | Rows | str, uri: str | None = None) -> Rows:
+    """Open a dataset, a frame, or files by path, folder, glob or URI; rows stay what they are.
 
     Args:
         source: Where the rows are.
@@ -66,6 +66,8 @@ def rows_of(source: DatasetRef | pd.DataFrame | str, uri: str | None = None) -> 
     Raises:
         DataError: there is no such file.
     """
+    if isinstance(source, Rows):
+        return source
     if isinstance(source, pd.DataFrame):
         return Rows(uri or "frame", [_Frame(source)])
     path = source.uri if isinstance(source, DatasetRef) else source

@@ -56,6 +56,11 @@ class BanditState(DrivenState):
         """The weights."""
         return routed(self.weights)
 
+    @property
+    def fallback(self) -> dict[str, int]:
+        """All of it on the champion."""
+        return {self.champion: 100}
+
     def figures(self) -> dict[str, Any]:
         """Return weights, probabilities and rewards by arm."""
         return {

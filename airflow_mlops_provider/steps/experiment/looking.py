@@ -13,8 +13,8 @@ import pandas as pd
 
 from airflow_mlops_provider.exceptions import MlopsError, PermanentError
 from airflow_mlops_provider.steps.experiment.exposures import read_exposures
-from airflow_mlops_provider.steps.rollout.drive import TrafficTarget
 from airflow_mlops_provider.steps.rollout.kinds import read_state
+from airflow_mlops_provider.steps.rollout.target import TrafficTarget
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.steps.rollout.kinds import DrivenPlan, DrivenState

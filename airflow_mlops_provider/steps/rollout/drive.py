@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_mlops_provider.exceptions import (
     MlopsError,
@@ -23,66 +23,13 @@ from airflow_mlops_provider.steps.rollout.kinds import Observation, kind_of, rea
 from airflow_mlops_provider.steps.rollout.state import is_running, routed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from airflow_mlops_provider.records import EndpointRef
     from airflow_mlops_provider.steps.rollout.kinds import DrivenPlan, DrivenState
+    from airflow_mlops_provider.steps.rollout.target import MirrorTarget, TrafficTarget
 
 _ATTEMPTS = 3
 _VERIFIED = frozenset({"PENDING", "PROMOTING", "RETIRING", "CLOSING", "ROLLING_BACK"})
 """States that a successful write may end, so they are judged again after it."""
-
-
-class TrafficTarget(Protocol):
-    """The part of a serving target's client that a rollout needs."""
-
-    def capabilities(self) -> frozenset[str]:
-        """Name what the target can do."""
-
-    def get_state(self, endpoint: str) -> EndpointRef:
-        """Return the deployments of an endpoint and its traffic."""
-
-    @property
-    def create_deployment(self) -> Callable[..., EndpointRef]:
-        """``(endpoint, name, model_uri, *, timeout[, options])``: wait until it is ready.
-
-        A deployment that runs already is left as it is.
-        """
-
-    @property
-    def set_traffic(self) -> Callable[..., EndpointRef]:
-        """``(endpoint, traffic, *, generation[, mirror_traffic][, sticky][, shield])``.
-
-        Raises RegistryConflictError if ``generation`` is stale. What is in brackets is given
-        only by rollouts that need it.
-        """
-
-    def observe(self, endpoint: str) -> dict[str, dict[str, Any]]:
-        """Return cumulative counters by deployment."""
-
-    @property
-    def delete_deployment(self) -> Callable[[str, str], None]:
-        """``(endpoint, name)``: delete a deployment without traffic, unless it is gone."""
-
-    def get_rollout(self, endpoint: str) -> dict[str, Any] | None:
-        """Return the document that was put last."""
-
-    def put_rollout(
-        self,
-        endpoint: str,
-        document: dict[str, Any],
-        *,
-        lease_seconds: Any,
-        rollback_traffic: dict[str, int],
-    ) -> None:
-        """Keep a document; roll back if it is not renewed within the lease (None: never)."""
-
-
-class MirrorTarget(TrafficTarget, Protocol):
-    """What a target with the capability ``pairs`` can do beside."""
-
-    def pairs(self, endpoint: str, *, tolerance: float) -> dict[str, dict[str, Any]]:
-        """Return counts of mirrored requests by shadow deployment."""
 
 
 def begin(target: TrafficTarget, endpoint: str, plan: DrivenPlan, now: float) -> DrivenState:
@@ -147,8 +94,9 @@ def tick(target: TrafficTarget, endpoint: str, plan: DrivenPlan, now: float) -> 
             deployments=ref.deployments,
         )
         written = kind.decide(plan, written, observation, now)
-    if written != state:
+    if written.state != state.state:
         written = written.noted(now)
+    if written != state:
         _keep(target, endpoint, plan, written)
     return written
 
@@ -288,6 +236,7 @@ def _write(
     try:
         traffic = state.traffic if state.moves_traffic else dict(ref.traffic)
         target.set_traffic(ref.endpoint, traffic, generation=ref.generation, **more)
+        return state.settled()
     except RegistryConflictError:
         pass  # somebody moved first: the next tick looks again
     except MlopsError:

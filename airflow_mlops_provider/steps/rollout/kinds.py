@@ -145,9 +145,13 @@ class DrivenState(Record):
         return {}
 
     @property
-    def fallback(self) -> dict[str, int]:
-        """The traffic to go back to, also without a driver."""
-        return {self.champion: 100}
+    def fallback(self) -> dict[str, int] | None:
+        """The traffic to go back to, also without a driver; None leaves it as it is."""
+        return {self.champion: 100} if self.moves_traffic else None
+
+    def settled(self) -> Self:
+        """Return the state once its traffic is in force, after which any other is somebody's."""
+        return self
 
     def figures(self) -> dict[str, Any]:
         """Return a few JSON numbers that say where the evidence stands."""

@@ -15,15 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow_mlops_provider.steps.rollout.counts import Counts, Sides
-from airflow_mlops_provider.steps.rollout.metrics import SLOW, slow_bound
 from airflow_mlops_provider.steps.rollout.pairs import Pairs, passes
 from airflow_mlops_provider.steps.rollout.plan import BlueGreenPlan, CanaryPlan, PromotingPlan
+from airflow_mlops_provider.steps.rollout.readings import knowing_slow, read_pairs, read_sides
 from airflow_mlops_provider.steps.rollout.state import RolloutState, State, routed
 
 if TYPE_CHECKING:
+    from airflow_mlops_provider.steps.rollout.counts import Sides
     from airflow_mlops_provider.steps.rollout.kinds import Observation
     from airflow_mlops_provider.steps.rollout.release import ReleasePlan
 
@@ -38,13 +38,15 @@ def decide(
         return state
     if state.state in _UNWATCHED:
         return _UNWATCHED[state.state](plan, state, observation, now)
+    if routed(observation.traffic) == state.traffic:
+        state = state.settled()
     if not state.expects(observation.traffic):
         return _paused(state, now, f"somebody else set the traffic to {dict(observation.traffic)}")
     if observation.deployments.get(state.candidate) != state.model_uri:
         return roll_back(state, now, f"deployment {state.candidate!r} is gone or was replaced")
-    state = _knowing_slow(plan, state, observation)
-    sides = _sides(plan, state, observation)
-    unpaired = state.state == "SHADOW" and _pairs(state, observation) is None
+    state = knowing_slow(plan, state, observation)
+    sides = read_sides(plan, state, observation)
+    unpaired = state.state == "SHADOW" and read_pairs(state, observation) is None
     if sides is None or unpaired:
         return _blind(plan, state, now)
     state = replace(state, outage_since=None)
@@ -105,14 +107,14 @@ def _smoke(
     evidence = state.evidence.updated(plan, sides)
     if plan.shadow is None:
         return _advanced(plan, replace(state, evidence=evidence), now)
-    begun = replace(state, evidence=evidence.mirrored(_pairs(state, observation) or Pairs()))
+    begun = replace(state, evidence=evidence.mirrored(read_pairs(state, observation) or Pairs()))
     return replace(begun.entered("SHADOW", now, weight=0), mirror_percent=plan.shadow.percent)
 
 
 def _shadow(
     plan: ReleasePlan, state: RolloutState, observation: Observation, sides: Sides, now: float
 ) -> RolloutState:
-    rules, pairs = plan.shadow, _pairs(state, observation)
+    rules, pairs = plan.shadow, read_pairs(state, observation)
     assert rules is not None
     assert pairs is not None
     evidence = state.evidence.watched(sides).mirrored(pairs)
@@ -143,6 +145,8 @@ def _step(
     state, against = _compared(plan, state, sides)
     if against:
         return roll_back(state, now, against)
+    if routed(observation.traffic) != state.traffic:  # the step begins when its weight is in force
+        return replace(state, since=now, evidence=state.evidence.next_step())
     elapsed, seen = now - state.since, state.evidence.step
     enough = min(seen.champion.requests, seen.candidate.requests) >= plan.min_requests
     leaning = state.evidence.leaning(plan)
@@ -276,43 +280,6 @@ def _judged(
     acting = [reason for test, reason in findings if test not in plan.dry_run_metrics]
     state = replace(state, dry_run={**state.dry_run, **dry})
     return state, state.evidence.broken_guardrail(plan) or next(iter(acting), None)
-
-
-def _knowing_slow(plan: ReleasePlan, state: RolloutState, observation: Observation) -> RolloutState:
-    """Fix what counts as slow, once the champion has answered enough to know."""
-    asked = any(spec.name == SLOW for spec in plan.own_metrics)
-    counters = (observation.counters or {}).get(state.champion)
-    if not asked or state.evidence.slow_above or counters is None:
-        return state
-    try:
-        bound = slow_bound(counters)
-    except (KeyError, TypeError):
-        return state
-    return replace(state, evidence=replace(state.evidence, slow_above=bound))
-
-
-def _sides(plan: ReleasePlan, state: RolloutState, observation: Observation) -> Sides | None:
-    """Return the counts of champion and candidate; None when any is missing or no number."""
-    counters, slow = observation.counters or {}, state.evidence.slow_above
-    mirrored = state.state == "SHADOW" or (state.state == "SMOKE" and plan.shadow is not None)
-    try:
-        champion = Counts.read(counters[state.champion], plan.own_metrics, slow)
-        candidate = counters[state.candidate]
-        if mirrored:
-            return Sides(champion=champion, candidate=Counts.read_shadow(candidate))
-        return Sides(champion=champion, candidate=Counts.read(candidate, plan.own_metrics, slow))
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _pairs(state: RolloutState, observation: Observation) -> Pairs | None:
-    if observation.pairs is None:
-        return None
-    try:
-        counted: Any = observation.pairs.get(state.candidate)
-        return Pairs.read(counted) if counted else Pairs()
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 _UNWATCHED: dict[str, Callable[..., RolloutState]] = {

@@ -93,8 +93,10 @@ class RolloutState(DrivenState):
         return {"shield": 0 < self.weight < 100} if self.shield else {}
 
     @property
-    def fallback(self) -> dict[str, int]:
+    def fallback(self) -> dict[str, int] | None:
         """The champion, for as long as it is there to fall back to."""
+        if not self.moves_traffic:
+            return None
         final = self.state == "RETIRING" or (self.state == "SUCCEEDED" and self.weight == 100)
         return {self.candidate if final else self.champion: 100}
 
@@ -107,6 +109,10 @@ class RolloutState(DrivenState):
         """Tell whether ``traffic`` is what this rollout set, now or just before."""
         actual = routed(traffic)
         return actual in (self._split(self.weight), self._split(self.previous_weight))
+
+    def settled(self) -> RolloutState:
+        """Forget the weight before: from now on it is somebody else who goes back to it."""
+        return replace(self, previous_weight=self.weight)
 
     def entered(self, state: State, now: float, *, weight: int, reason: str = "") -> RolloutState:
         """Go on to another state or step, filing the evidence of the one that ends."""

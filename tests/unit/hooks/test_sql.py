@@ -6,9 +6,10 @@ import pytest
 import sqlalchemy as sa
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow.sdk import Connection
+from sqlalchemy.exc import OperationalError
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.hooks.sql import database_url, stream_query
+from airflow_mlops_provider.hooks.sql import database_url, high_water_mark, stream_query
 
 
 class SqliteHook(DbApiHook):
@@ -75,3 +76,23 @@ def test_a_connection_gives_its_url_with_the_password(monkeypatch):
     url = sa.make_url(database_url("warehouse"))
     assert (url.username, url.password, url.host, url.port) == ("u", "s$c/ret", "h", 5432)
     assert (url.get_backend_name(), url.database) == ("postgresql", "d")
+
+
+@pytest.fixture
+def flights(database, tmp_path, monkeypatch):
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/flights.db")
+    with engine.begin() as connection:
+        connection.execute(sa.text('CREATE TABLE "the flights" ("a ""n""" INTEGER)'))
+        connection.execute(sa.text('INSERT INTO "the flights" VALUES (1), (5), (5), (NULL)'))
+    monkeypatch.setattr(SqliteHook, "get_sqlalchemy_engine", lambda self, _: engine)
+
+
+@pytest.mark.parametrize(("after", "found"), [(None, (5, 3)), (1, (5, 2)), (5, (None, 0))])
+def test_a_high_water_mark_counts_what_lies_above_the_last(flights, after, found):
+    assert high_water_mark("db", "the flights", 'a "n"', after=after) == found
+
+
+@pytest.mark.parametrize(("table", "column"), [("nowhere", "n"), ("the flights", "nothing; --")])
+def test_a_high_water_mark_needs_its_table_and_column(database, table, column):
+    with pytest.raises(OperationalError):
+        high_water_mark("db", table, column)

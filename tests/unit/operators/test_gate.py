@@ -72,6 +72,20 @@ def test_a_refusal_fails_for_good_with_its_reasons(context, run, gate):
     )
 
 
+def test_a_refusal_may_end_well(context, run, gate):
+    gate.on_refusal = "skip"
+    with judged("refused"), pytest.raises(DownstreamTasksSkipped) as skipped:
+        gate.execute(context)
+    assert skipped.value.tasks == ["register"]
+    context["ti"].xcom_push.assert_any_call(key="return_value", value=verdict("refused").to_xcom())
+
+
+def test_a_refusal_has_no_third_way(context, run, gate):
+    gate.on_refusal = "warn"
+    with judged("promote"), pytest.raises(AirflowFailException, match="on_refusal"):
+        gate.execute(context)
+
+
 def test_the_gate_passes_its_knobs_on(context, run):
     data = ValidationReport(dataset_uri="d", suite="s", outcome="passed", n_expectations=1)
     artifact = ArtifactCheck(

@@ -87,9 +87,10 @@ def python(tmp_path_factory):
     folder = tmp_path_factory.mktemp("python")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (packages,) = folder.glob("lib/*/site-packages")
-    (packages / "ours.pth").write_text(str(PACKAGES))
+    # a line that imports is run, unlike a sitecustomize that comes after the system's own
+    (packages / "ours.pth").write_text(f"{PACKAGES}\nimport no_airflow\n")
     (packages / "mlflow.py").write_text(MLFLOW)
-    (packages / "sitecustomize.py").write_text(
+    (packages / "no_airflow.py").write_text(
         textwrap.dedent(
             """
             import sys

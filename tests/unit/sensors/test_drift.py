@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_mlops_provider.sensors.drift import DataDriftSensor
-from airflow_mlops_provider.triggers import drift
+from airflow_mlops_provider.triggers import drift, looking
 from tests.drift_reports import drift_report
 
 
@@ -68,9 +69,23 @@ async def test_the_trigger_fires_once_a_check_asks_for_retraining(workspace, mon
         waits.append(seconds)
         reports.append(publish(workspace))
 
-    monkeypatch.setattr(drift.asyncio, "sleep", check_meanwhile)
+    monkeypatch.setattr(looking, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(looking.asyncio, "sleep", check_meanwhile)
     trigger = drift.DataDriftTrigger(**arguments)
     assert [event.payload async for event in trigger.run()] == reports
-    assert waits == [5]
+    (waited,) = waits
+    assert waited == pytest.approx(5, rel=0.2)
     sensor = DataDriftSensor(task_id="t", name="flights")
     assert sensor.execute_complete({}, reports[0]) == reports[0]
+
+
+async def test_a_check_that_cannot_be_read_fails_for_good(workspace):
+    publish(workspace)
+    (file,) = Path(workspace, "reports/drift/flights").iterdir()
+    file.write_text("torn")
+    trigger = drift.DataDriftTrigger(
+        workspace=workspace, name="flights", since=None, poke_interval=5
+    )
+    (event,) = [event.payload async for event in trigger.run()]
+    with pytest.raises(AirflowFailException, match="is no drift check"):
+        DataDriftSensor(task_id="t", name="flights").execute_complete({}, event)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from unittest.mock import MagicMock
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_mlops_provider.sensors.endpoint import EndpointHealthSensor
-from airflow_mlops_provider.triggers import endpoint
+from airflow_mlops_provider.triggers import endpoint, looking
 from airflow_mlops_provider.triggers.endpoint import EndpointHealthTrigger
 from tests.serving_fake import with_champion
 
@@ -18,6 +19,9 @@ def target(monkeypatch):
     hook.return_value.get_conn.return_value = fake
     monkeypatch.setattr(endpoint, "ServingHook", hook)
     return fake
+
+
+LIMITS = {"max_error_rate": 0.05, "window_seconds": 60, "min_requests": 10}
 
 
 def sensor(**changes):
@@ -60,7 +64,8 @@ async def test_the_trigger_fires_once_the_endpoint_serves(target, monkeypatch):
     async def deploy(seconds):
         target.traffic = {"v1": 100}
 
-    monkeypatch.setattr(endpoint.asyncio, "sleep", deploy)
+    monkeypatch.setattr(looking, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(looking.asyncio, "sleep", deploy)
     assert [event.payload async for event in again.run()] == ["e"]
 
 
@@ -68,3 +73,39 @@ def test_arguments_are_templates():
     waiting = sensor(deployment="{{ x }}")
     waiting.render_template_fields({"x": "v3"})
     assert waiting.deployment == "v3"
+
+
+def test_a_window_is_watched_from_poke_to_poke(target, monkeypatch):
+    clock = iter([0, 30, 61, 122])
+    monkeypatch.setattr(endpoint.time, "time", lambda: next(clock))
+    waiting, found = sensor(**LIMITS), []
+    for error_rate in (0, 0.5, 0.5, 0):
+        target.serve(100, {"v1": error_rate})
+        found.append(waiting.poke({}).is_done)
+    assert found == [False, False, False, True]
+
+
+async def test_the_trigger_goes_on_with_the_window_that_the_sensor_began(target, monkeypatch):
+    clock = iter([0, 61])
+    monkeypatch.setattr(endpoint.time, "time", lambda: next(clock))
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor(deferrable=True, **LIMITS).execute({})
+    target.serve(100)
+    arguments = json.loads(json.dumps(deferred.value.trigger.serialize()[1]))
+    events = [event.payload async for event in EndpointHealthTrigger(**arguments).run()]
+    assert (events, arguments["since"]["at"]) == (["e"], 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"max_error_rate": 2}, "max_error_rate"),
+        ({"max_p95_ms": "fast"}, "max_p95_ms"),
+        ({"max_error_rate": 0.1, "min_requests": 0}, "min_requests"),
+        ({"max_error_rate": 0.1, "window_seconds": -1}, "window_seconds"),
+        ({"max_error_rate": 0.1, "mode": "reschedule"}, "mode"),
+    ],
+)
+def test_limits_that_cannot_be_kept_fail_for_good(target, changes, named):
+    with pytest.raises(AirflowFailException, match=f"The {named} parameter"):
+        sensor(**changes).poke({})

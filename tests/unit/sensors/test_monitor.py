@@ -25,14 +25,15 @@ def publish(workspace):
 
     from airflow_mlops_provider.steps.reports import publish_report
 
-    publish_report(REPORT, workspace=workspace, reported_at=datetime(2013, 7, 1, tzinfo=UTC))
+    reported_at = datetime(2013, 7, 1, tzinfo=UTC)
+    return publish_report(REPORT, workspace=workspace, reported_at=reported_at).to_xcom()
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_a_signal_that_is_there_is_handed_over_at_once(workspace, deferrable):
-    publish(workspace)
+    published = publish(workspace)
     sensor = ModelPerformanceSensor(task_id="t", endpoint="e", deferrable=deferrable)
-    assert sensor.execute({}) == REPORT.to_xcom()
+    assert sensor.execute({}) == published
 
 
 def test_it_defers_with_all_it_was_told(workspace):
@@ -70,12 +71,11 @@ async def test_the_trigger_fires_once_the_report_carries_a_signal(workspace, mon
     waits = []
 
     async def report_meanwhile(seconds):
-        waits.append(seconds)
-        publish(workspace)
+        waits.append((seconds, publish(workspace)))
 
     monkeypatch.setattr(monitor.asyncio, "sleep", report_meanwhile)
     trigger = monitor.ModelPerformanceTrigger(**arguments)
-    assert [event.payload async for event in trigger.run()] == [REPORT.to_xcom()]
-    assert waits == [5]
+    payloads = [event.payload async for event in trigger.run()]
+    assert [(5, payload) for payload in payloads] == waits
     sensor = ModelPerformanceSensor(task_id="t", endpoint="e")
     assert sensor.execute_complete({}, REPORT.to_xcom()) == REPORT.to_xcom()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
@@ -75,6 +77,18 @@ def test_json_that_is_not_what_a_call_takes_is_a_400(client, path, body):
     client.put("/endpoints/e")
     answer = client.put(f"/endpoints/e/{path}", content=body.encode("latin-1"))
     assert (answer.status_code, answer.json()["error"]) == (400, "ParameterError")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_counter_that_is_no_number_is_null(app, tmp_path, value):
+    states.save(tmp_path / "state.json", {"e": STATE})
+    host = ServingHost(tmp_path, "uri", "127.0.0.1", 1)
+    client = TestClient(build_app(host, "secret"), headers=GOOD)
+    counters = Counters(counters_path(tmp_path, "e", "v1"))
+    counters.add("score_sum", value)
+    counters.add("requests")
+    found = client.get("/endpoints/e/counters").json()["v1"]
+    assert (found["score_sum"], found["requests"]) == (None, 1)
 
 
 def test_body_that_is_too_large_is_refused_unread(client, monkeypatch):

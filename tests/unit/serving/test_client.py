@@ -11,6 +11,7 @@ from airflow_mlops_provider.exceptions import (
     RegistryConflictError,
     ServingUnavailableError,
 )
+from airflow_mlops_provider.serving import client as module
 from airflow_mlops_provider.serving.client import ServingClient
 
 REF = {
@@ -134,3 +135,19 @@ def test_client_closes_its_connections():
 def test_pairs_are_asked_for_at_a_tolerance():
     client = client_of(lambda request: httpx.Response(200, json={"v2": dict(request.url.params)}))
     assert client.pairs("e", tolerance=0.25) == {"v2": {"tolerance": "0.25"}}
+
+
+def test_feedback_goes_in_requests_of_bounded_size(monkeypatch):
+    monkeypatch.setattr(module, "_FEEDBACK_AT_ONCE", 2)
+    seen = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        sent = json.loads(request.content)["feedback"]
+        seen.append((request.url.path, len(sent)))
+        return httpx.Response(200, json={"feedback_ids": [each["request_id"] for each in sent]})
+
+    client = client_of(handler)
+    several = [{"request_id": str(i), "label": 1} for i in range(5)]
+    assert client.send_feedback("e", several) == ["0", "1", "2", "3", "4"]
+    assert client.send_feedback("e", several[0]) == ["0"]
+    assert seen == [("/endpoints/e/feedback", n) for n in (2, 2, 1, 1)]

@@ -83,6 +83,9 @@ def test_failures_of_one_side_are_told_apart(log, tmp_path):
         ([0.2, 0.8], [0.4, 0.6], 1, 1),
         ({"p": 0.8}, {"p": 0.2}, 1, 1),
         (0.5, None, 1, 0),
+        (0.5, 10**400, 1, 0),
+        (0.5, 1e200, 1, 0),
+        (-1e308, 1e308, 1, 0),
     ],
 )
 def test_scores_have_a_tolerance_and_other_answers_none(
@@ -90,6 +93,7 @@ def test_scores_have_a_tolerance_and_other_answers_none(
 ):
     log(record(1, champion), shadowed(1, shadow))
     found = counts(tmp_path, tolerance=0.15)["v2"]
+    assert math.isfinite(found["difference_sq_sum"])
     assert (found["disagreements"], found["scored"]) == (disagree, scored)
 
 

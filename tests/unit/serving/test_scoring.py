@@ -7,14 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
-from airflow_mlops_provider.serving.rows import numeric_score, to_rows
+from airflow_mlops_provider.serving.rows import to_rows
 from airflow_mlops_provider.serving.scoring import INVALID_INPUT, OUTPUT_VIOLATION, Predictor
-from airflow_mlops_provider.steps import prediction_log
 
 INPUTS = Schema([ColSpec("double", "x"), ColSpec("string", "s")])
 NUMBERS = Schema([TensorSpec(np.dtype("float64"), (-1,))])
@@ -181,22 +178,3 @@ def test_parquet_is_understood():
     pd.DataFrame({"x": [1.5], "s": ["a"]}).to_parquet(file)
     found = Predictor(model_of()).score("application/vnd.apache.parquet", file.getvalue())
     assert (found.outputs, found.rows) == ([3.0], [{"x": 1.5, "s": "a"}])
-
-
-JSON_VALUES = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=2)),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=2), inner, max_size=2)
-    ),
-)
-
-
-@given(output=JSON_VALUES)
-def test_scores_are_counted_as_monitoring_reads_them(output):
-    def read(score):
-        try:
-            return repr(score(output))
-        except OverflowError:
-            return "None"
-
-    assert read(numeric_score) == read(prediction_log._score)

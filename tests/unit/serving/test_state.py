@@ -95,8 +95,9 @@ def test_deployment_with_traffic_stays():
     ],
 )
 def test_impossible_traffic_is_refused(traffic, mirror, problem):
-    with pytest.raises(ParameterError, match=problem):
-        states.with_traffic(STATE, traffic, generation=3, mirror_traffic=mirror)
+    for state in (STATE, replace(STATE, shield=True)):
+        with pytest.raises(ParameterError, match=problem):
+            states.with_traffic(state, traffic, generation=3, mirror_traffic=mirror)
 
 
 def test_traffic_moves_only_from_the_generation_it_was_decided_on():
@@ -104,8 +105,17 @@ def test_traffic_moves_only_from_the_generation_it_was_decided_on():
     assert (moved.traffic, moved.generation, moved.sticky) == ({"v1": 95, "v2": 5}, 4, True)
     with pytest.raises(RegistryConflictError, match="at 4"):
         states.with_traffic(moved, {"v1": 100}, generation=3)
-    kept = states.with_traffic(moved, {"v1": 100}, generation=4)
+    kept = states.with_traffic(moved, {"v1": 50, "v2": 50}, generation=4)
     assert (kept.sticky, kept.shield) == (True, True)
+
+
+@pytest.mark.parametrize("traffic", [{"v1": 100}, {"v1": 0, "v2": 100}, {}])
+def test_shield_ends_with_the_split_it_was_for(traffic):
+    split = states.with_traffic(STATE, {"v1": 95, "v2": 5}, generation=3, shield=True)
+    ended = states.with_traffic(split, traffic, generation=4)
+    assert ended.shield is False
+    assert states.with_traffic(ended, traffic, generation=4) is ended
+    assert states.with_traffic(split, traffic, generation=4, shield=True).shield is True
 
 
 def test_traffic_that_was_set_already_may_be_set_again():
@@ -164,6 +174,25 @@ def test_expired_lease_rolls_back_and_says_why():
         "reason": "lease expired: no word from the rollout's driver for 5 s",
     }
     assert not states.lease_runs(after)
+
+
+def test_expired_lease_of_a_rollout_that_moves_no_traffic_only_ends_its_mirror():
+    running = replace(STATE, traffic={"v1": 30, "v2": 70}, mirror_traffic={"v2": 10})
+    running = states.with_rollout(
+        running, {"state": "SHADOW"}, lease_seconds=5, rollback_traffic=None
+    )
+    after = states.with_expired_lease(running)
+    assert (after.traffic, after.mirror_traffic) == ({"v1": 30, "v2": 70}, {})
+    assert after.rollout["state"] == "ROLLED_BACK"
+    assert not states.lease_runs(after)
+
+
+def test_expired_lease_ends_the_shield():
+    running = replace(STATE, traffic={"v1": 50, "v2": 50}, shield=True)
+    running = states.with_rollout(
+        running, {"state": "STEP"}, lease_seconds=5, rollback_traffic={"v1": 100}
+    )
+    assert states.with_expired_lease(running).shield is False
 
 
 def test_rollback_to_a_deployment_that_is_gone_fails_in_the_open():

@@ -37,7 +37,12 @@ def tasks(**states):
     instances = [
         {"task_id": task, "map_index": -1, "state": state} for task, state in states.items()
     ]
-    return {"task_instances": instances}
+    return {"task_instances": instances, "total_entries": len(instances)}
+
+
+def mapped(*indices, total):
+    instances = [{"task_id": "t", "map_index": index, "state": "success"} for index in indices]
+    return {"task_instances": instances, "total_entries": total}
 
 
 def test_a_run_is_triggered_with_its_params(airflow):
@@ -79,7 +84,11 @@ def test_a_run_that_does_not_end_is_told_with_its_tasks(airflow):
 
 
 def test_asset_events_are_asked_again_after_a_server_error(airflow):
-    airflow.answers["/api/v2/assets/events"] = [500, 500, {"asset_events": [{"id": 1}]}]
+    airflow.answers["/api/v2/assets/events"] = [
+        500,
+        500,
+        {"asset_events": [{"id": 1}], "total_entries": 1},
+    ]
     assert airflow.client().asset_events() == [{"id": 1}]
 
 
@@ -100,7 +109,13 @@ def test_a_missing_xcom_is_none(airflow):
 
 
 def test_mapped_tasks_are_named_with_their_index(airflow):
-    airflow.answers["/api/v2/dags/d/dagRuns/r/taskInstances"] = [
-        {"task_instances": [{"task_id": "t", "map_index": 2, "state": "success"}]}
-    ]
+    airflow.answers["/api/v2/dags/d/dagRuns/r/taskInstances"] = [mapped(2, total=1)]
     assert airflow.client().task_states("d", "r") == {"t[2]": "success"}
+
+
+def test_a_list_is_read_to_its_last_page(airflow):
+    path = "/api/v2/dags/d/dagRuns/r/taskInstances"
+    airflow.answers[path] = [mapped(0, 1, total=3), mapped(2, total=3)]
+    assert len(airflow.client().task_states("d", "r")) == 3
+    asked = [request.url.params["offset"] for request in airflow.requests[1:]]
+    assert asked == ["0", "2"]

@@ -1,8 +1,8 @@
 import tempfile
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
-import fsspec.implementations.local as local
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
 from airflow_mlops_provider.steps import compact as compact_module
+from airflow_mlops_provider.steps import segments as segments_module
 from airflow_mlops_provider.steps.compact import compact_log
-from tests.prediction_logs import record, write_segment
+from tests.prediction_logs import Killed, kill_at, record, write_segment
 
 
 @pytest.fixture
@@ -150,10 +151,8 @@ def test_bad_input_is_named(log):
         compact(log, endpoint="../flights")
     with pytest.raises(ParameterError, match="window_end parameter of compact_log"):
         compact(log, window_end="tomorrow")
-
-
-class Killed(BaseException):
-    """The process ends here; nothing is cleaned up."""
+    with pytest.raises(ParameterError, match=r"after window_start.* CronDataIntervalTimetable"):
+        compact(log, window_start="2013-07-01", window_end="2013-07-01")
 
 
 @pytest.mark.parametrize("call", ["mv", "_open"])
@@ -165,28 +164,11 @@ def test_a_kill_at_any_point_leaves_what_the_next_run_needs(log, monkeypatch, ca
     write_segment(log, "b", [record(2), record(3)], '{"torn')
     undisturbed = compact(log, log.parent / "other")
     with monkeypatch.context() as patch, suppress(Killed):
-        _kill_at(patch, call, when, nth)
+        kill_at(patch, call, when, nth)
         compact(log)
     again = compact(log)
     assert again.file_hash == undisturbed.file_hash
     assert (again.n_rows, again.n_unreadable) == (3, 2)
-
-
-def _kill_at(patch, call, when, nth):
-    """Kill the process before or after its n-th rename or opening of a file."""
-    original, calls = getattr(local.LocalFileSystem, call), []
-
-    def fatal(self, *args, **kwargs):
-        calls.append(args)
-        if len(calls) != nth + 1:
-            return original(self, *args, **kwargs)
-        # a killed process does not tidy up either
-        patch.setattr(local.LocalFileSystem, "rm", lambda *_, **__: None)
-        if when == "after":
-            original(self, *args, **kwargs)
-        raise Killed
-
-    patch.setattr(local.LocalFileSystem, call, fatal)
 
 
 _records = st.lists(
@@ -220,7 +202,7 @@ def test_the_batch_does_not_depend_on_when_segments_were_compacted(segments):
 
 def test_memory_does_not_grow_with_the_log(log, monkeypatch):
     monkeypatch.setattr(compact_module, "_ROWS_AT_ONCE", 10)
-    monkeypatch.setattr(compact_module, "_PART_ROWS", 25)
+    monkeypatch.setattr(segments_module, "PART_ROWS", 25)
     most = []
     conformed = compact_module.conformed
     monkeypatch.setattr(
@@ -243,3 +225,60 @@ def test_dropped_and_hashed_inputs_are_carried_through(log):
     hashed = "0123456789abcdef" * 2
     write_segment(log, "a", [record(1, inputs={"x": 1.0}), record(2, inputs={"id": hashed})])
     assert [row["input.id"] for row in rows(compact(log))] == [None, hashed]
+
+
+def test_a_new_model_version_may_log_other_inputs_in_the_middle_of_a_window(log):
+    old = [record(i, inputs={"x": i, "gone": "a"}) for i in range(2)]
+    new = {"deployment": "v2", "model_uri": "models:/flights/2"}
+    write_segment(log, "a", old)
+    compact(log)
+    inputs = [{"x": 0.5, "new": [1]}, {"x": None, "new": None}]
+    write_segment(log, "b", [record(2 + i, inputs=inputs[i], **new) for i in range(2)])
+    ref = compact(log)
+    found = [(row["input.x"], row["input.gone"], row["input.new"]) for row in rows(ref)]
+    assert found == [(0, "a", None), (1, "a", None), (0.5, None, "[1]"), (None, None, None)]
+    assert ref.model_versions == ["models:/flights/1", "models:/flights/2"]
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_truncated_segment_loses_what_was_cut_off_and_nothing_else(log, compacted):
+    write_segment(log, "a", [record(i) for i in range(4)])
+    write_segment(log, "b", [record(9)])
+    if compacted:
+        assert compact(log).n_unreadable == 0
+    whole = (log / "a.jsonl").read_bytes()
+    (log / "a.jsonl").write_bytes(whole[: len(whole) // 2 + 5])
+    ref = compact(log)
+    kept = [f"r{i}" for i in ((0, 1, 2, 3, 9) if compacted else (0, 1, 9))]
+    assert [row["request_id"] for row in rows(ref)] == kept
+    assert ref.n_unreadable == 1
+
+
+def test_a_part_that_is_broken_is_named(log):
+    write_segment(log, "a", [record(1)])
+    compact(log)
+    (part,) = (log.parent / "ws/predictions/flights/parts").iterdir()
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(DataError, match=rf"Cannot read .*{part.name} as Parquet"):
+        compact(log)
+
+
+def test_windows_in_any_order_share_the_records_of_clocks_that_differ(log):
+    ahead = {"deployment": "v2", "ts": "2013-07-01T00:00:59+00:00"}
+    write_segment(log, "a", [record(i) for i in range(5)])
+    write_segment(log, "b", [record(10 + i, **ahead) for i in range(3)])
+    bounds = ["00:00:00", "00:00:03", "00:00:30", "00:01:00"]
+    windows = [(f"2013-07-01T{a}", f"2013-07-01T{b}") for a, b in pairwise(bounds)]
+
+    def found(workspace, order):
+        return {
+            start: compact(log, workspace, window_start=start, window_end=end)
+            for start, end in order
+        }
+
+    forth, back = found(log.parent / "x", windows), found(log.parent / "y", windows[::-1])
+    assert {start: ref.file_hash for start, ref in forth.items()} == {
+        start: ref.file_hash for start, ref in back.items()
+    }
+    ids = [row["request_id"] for start in sorted(forth) for row in rows(forth[start])]
+    assert sorted(ids) == sorted(f"r{i}" for i in (*range(5), 10, 11, 12))

@@ -78,6 +78,7 @@ def test_a_version_keeps_what_monitoring_needs():
         "mlops.baseline.auc": "0.7",
         "mlops.profile_uri": "/w/profile.json",
         "mlops.suite_uri": "/w/suite.yaml",
+        "mlops.predictions_uri": "p",
     }
     assert monitoring_tags(None, None, None) == {}
 

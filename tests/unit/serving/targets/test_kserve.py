@@ -132,6 +132,7 @@ def test_empty_words_ask_for_nothing(served):
     [
         lambda client: client.predict("e", {}),
         lambda client: client.rotate_logs("e"),
+        lambda client: client.send_feedback("e", {}),
         lambda client: client.pairs("e"),
         lambda client: client.put_rollout("e", {}, lease_seconds=120, rollback_traffic={}),
         lambda client: client.observe("e"),

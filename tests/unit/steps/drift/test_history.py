@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
+from airflow_mlops_provider.steps import windows
 from airflow_mlops_provider.steps.drift import history
 from airflow_mlops_provider.steps.drift.history import find_drift, publish_check
 from airflow_mlops_provider.workspace import read_json, write_bytes
@@ -138,7 +139,7 @@ def test_a_check_that_was_already_known_is_old_news(workspace, since, found):
 
 
 def test_the_oldest_windows_go_but_never_the_one_just_checked(workspace, monkeypatch):
-    monkeypatch.setattr(history, "MAX_WINDOWS", 2)
+    monkeypatch.setattr(windows, "MAX_WINDOWS", 2)
     publish_all(workspace, ["drifted"] * 3)
     assert [path.name[:8] for path in stored(workspace)] == ["20130702", "20130703"]
     older = publish(workspace, "2013-06-01")

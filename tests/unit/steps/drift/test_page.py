@@ -27,7 +27,8 @@ def evidence(labels=("up to 1", "above", "missing"), kind="numeric"):
 def comparison(*features, shown=None):
     report = drift_report("drifted", *features)
     shown = shown or evidence()
-    return Comparison(report=report, evidence={each.feature: shown for each in features})
+    drawn = {each.feature: shown for each in features}
+    return Comparison(report=report, evidence=drawn, features=[], cells={})
 
 
 def page(report, drawn=None, **options):

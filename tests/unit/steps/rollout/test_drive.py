@@ -79,6 +79,23 @@ def test_users_are_shielded_while_both_have_traffic_and_no_longer(rate):
     assert target.shield is False
 
 
+def test_a_person_who_ends_a_canary_ends_its_shield():
+    target, chosen = with_champion(), plan(shield=True)
+    now = until(target, "STEP", chosen)
+    assert target.shield is True
+    target.set_traffic("e", {"v1": 100}, generation=target.generation)
+    assert tick(target, "e", chosen, now + 10).state == "PAUSED"
+    assert (target.traffic, target.shield) == ({"v1": 100}, False)
+
+
+def test_traffic_that_was_set_back_to_the_weight_before_is_somebody_elses():
+    target = with_champion()
+    now = until(target, "STEP")
+    target.traffic = {"v1": 100}
+    state = tick(target, "e", plan(), now + 10)
+    assert (state.state, target.traffic) == ("PAUSED", {"v1": 100})
+
+
 def test_a_target_that_cannot_shield_is_refused_at_once():
     target = with_champion()
     target.abilities -= {"shield"}
@@ -456,6 +473,18 @@ def test_a_transition_that_was_cut_short_is_finished(state):
     assert after.state == {"PROMOTING": "BAKING", "ROLLING_BACK": "ROLLED_BACK"}[state]
 
 
+def test_a_step_begins_when_its_weight_is_in_force():
+    target = with_champion()
+    now = until(target, "STEP") + 10
+    at_10 = RolloutState.from_document(target.rollout)
+    target.rollout = replace(at_10, weight=50, previous_weight=10).to_xcom()  # and then killed
+    target.serve(10_000)
+    assert tick(target, "e", plan(), now + 1000).weight == 50
+    assert target.traffic == {"v1": 50, "v2": 50}
+    state = tick(target, "e", plan(), now + 1020)
+    assert (state.state, state.weight, state.evidence.step.candidate.requests) == ("STEP", 50, 0)
+
+
 look = st.tuples(
     st.integers(0, 400),  # requests
     st.sampled_from([0.0, 0.0, 0.01, 0.3]),  # error rate of the champion
@@ -491,5 +520,6 @@ def test_whatever_happens_weights_only_rise_until_a_roll_back_and_the_machine_en
     if {"v2": 100} in target.history:
         steps = [step for step in final.steps if step["state"] == "STEP"]
         assert [step["weight"] for step in steps] == [10, 50]
+        assert weights[:3] == [10, 50, 100]
         assert all(step["candidate_requests"] >= 50 for step in steps)
         assert all(step["champion_requests"] >= 50 for step in steps)

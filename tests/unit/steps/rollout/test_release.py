@@ -183,6 +183,24 @@ def test_a_shadow_whose_traffic_somebody_moved_pauses_without_its_mirror():
     assert (target.traffic, target.mirror) == ({"v7": 100}, {})
 
 
+@pytest.mark.parametrize(("plan", "fallback"), [(shadow(), None), (canary(), {"v1": 100})])
+def test_only_a_rollout_that_moves_traffic_has_traffic_to_fall_back_to(plan, fallback):
+    target = with_champion()
+    begin(target, "e", plan, 0)
+    assert target.rollback_traffic == fallback
+
+
+def test_a_shadow_that_lost_its_driver_leaves_the_traffic_to_whoever_set_it():
+    target = with_champion()
+    now = until(target, shadow(), "SHADOW")
+    target.create_deployment("e", "v7", "models:/m/7")
+    target.traffic = {"v1": 40, "v7": 60}
+    target.expire_lease()
+    assert (target.traffic, target.mirror) == ({"v1": 40, "v7": 60}, {})
+    state = tick(target, "e", shadow(), now + 500)
+    assert (state.state, target.traffic) == ("ROLLED_BACK", {"v1": 40, "v7": 60})
+
+
 @pytest.mark.parametrize("missing", ["mirror", "pairs", "lease"])
 def test_a_shadow_names_the_capability_that_a_target_lacks(missing):
     abilities = with_champion().abilities - {missing}

@@ -3,11 +3,12 @@ import pandas as pd
 import pytest
 
 from airflow_mlops_provider.exceptions import DataError, ParameterError
-from airflow_mlops_provider.records import DriftReport, FeatureDrift, Metric
-from airflow_mlops_provider.steps import monitor
+from airflow_mlops_provider.records import Metric
 from airflow_mlops_provider.steps.compact import compact_log
-from airflow_mlops_provider.steps.monitor import join_labels, monitor_model
-from airflow_mlops_provider.steps.snapshot import read_dataset, write_dataset
+from airflow_mlops_provider.steps.drift.reference import profile_dataset
+from airflow_mlops_provider.steps.labels import join_labels
+from airflow_mlops_provider.steps.monitor.model import monitor_model
+from airflow_mlops_provider.steps.snapshot import write_dataset
 from tests.prediction_logs import record, write_segment
 
 
@@ -34,66 +35,10 @@ def labels(workspace):
     return make
 
 
-def joined(predictions, labels, workspace, **options):
-    options = {"label_key": "flight", "label_column": "late"} | options
-    ref = join_labels(predictions, labels, workspace=workspace, **options)
-    return None if ref is None else read_dataset(ref)
-
-
-class TestJoinLabels:
-    def test_only_labelled_predictions_stay(self, predictions, labels, workspace):
-        frame = joined(
-            predictions(record(1), record(2), record(3, entity_id=None), record(4, entity_id="e1")),
-            labels({"flight": ["e1", "e9", None], "late": [1, 0, 1]}),
-            workspace,
-        )
-        assert frame[["request_id", "label"]].to_numpy().tolist() == [["r1", 1], ["r4", 1]]
-        assert frame["input.x"].tolist() == [1.0, 4.0]
-
-    def test_labels_that_have_not_come_are_none(self, predictions, labels, workspace):
-        batch = predictions(record(1), record(2))
-        assert joined(batch, labels({"flight": ["e9"], "late": [1]}), workspace) is None
-        assert joined(batch, labels({"flight": ["e1", "e2"], "late": [None, 1.0]}), workspace)[
-            "request_id"
-        ].tolist() == ["r2"]
-
-    @pytest.mark.parametrize("keys", [[7, 8], [7.0, 8.0], ["7", "8"]])
-    def test_keys_meet_as_text(self, predictions, labels, workspace, keys):
-        batch = predictions(record(1, entity_id="7"), record(2, entity_id=8))
-        frame = joined(batch, labels({"flight": keys, "late": [0, 1]}), workspace)
-        assert frame["label"].tolist() == [0, 1]
-
-    def test_two_labels_for_a_key_are_refused(self, predictions, labels, workspace):
-        twice = labels({"flight": ["e1", "e1", "e2"], "late": [0, 1, 0]})
-        with pytest.raises(DataError, match=r"one 'late' for each 'flight'.* 1 of them \(e1\)"):
-            joined(predictions(record(1)), twice, workspace)
-
-    def test_the_last_correction_holds(self, predictions, labels, workspace):
-        corrected = labels(
-            {"flight": ["e1", "e1", "e1"], "late": [1, 0, 0], "at": [3, 1, 2]},
-        )
-        frame = joined(predictions(record(1)), corrected, workspace, updated_column="at")
-        assert frame["label"].tolist() == [1]
-
-    def test_a_missing_column_is_named(self, predictions, labels, workspace):
-        batch, truth = predictions(record(1)), labels({"flight": ["e1"], "late": [1]})
-        with pytest.raises(DataError, match=r"Expected columns \['tail'\]"):
-            joined(batch, truth, workspace, key="tail")
-        with pytest.raises(DataError, match=r"Expected columns \['delay'\]"):
-            joined(batch, truth, workspace, label_column="delay")
-
-    def test_the_same_labels_give_the_same_dataset(self, predictions, labels, workspace):
-        batch, truth = predictions(record(1)), labels({"flight": ["e1"], "late": [1]})
-        options = {"label_key": "flight", "label_column": "late", "workspace": workspace}
-        assert join_labels(batch, truth, **options) == join_labels(batch, truth, **options)
-
-    def test_predictions_that_are_gone_are_said_to_be(
-        self, predictions, labels, workspace, tmp_path
-    ):
-        batch = predictions(record(1))
-        (tmp_path / "ws/predictions/flights" / f"{batch.file_hash}.parquet").unlink()
-        with pytest.raises(DataError, match="is gone"):
-            joined(batch, labels({"flight": ["e1"], "late": [1]}), workspace)
+def found(report, signal):
+    """Return the finding of a signal; there is exactly one."""
+    (finding,) = [each for each in report.findings if each.signal == signal]
+    return finding
 
 
 class TestTraffic:
@@ -134,63 +79,82 @@ class TestTraffic:
             monitor_model(foreign, endpoint="flights")
 
 
+@pytest.fixture
+def profiled(workspace):
+    """Profile training data of one or more columns."""
+
+    def make(frame, **options):
+        dataset = write_dataset(pd.DataFrame(frame), name="train", workspace=workspace, source="t")
+        return profile_dataset(dataset, None, workspace, **options)
+
+    return make
+
+
+def normal(n, seed=0, mean=0.0):
+    return np.random.default_rng(seed).normal(mean, 1, n)
+
+
+def asked(values, **changes):
+    """Return a record for each value of the input ``x``."""
+    return [record(i, inputs={"x": value}, **changes) for i, value in enumerate(values)]
+
+
 class TestDrift:
     @pytest.mark.parametrize(
-        ("verdict", "signals"),
-        [("stable", []), ("insufficient_data", []), ("drifted", ["drift"])],
+        ("n", "mean", "status", "signals"),
+        [
+            (800, 0.0, "ok", []),
+            (499, 3.0, "unknown", []),
+            (800, 3.0, "raised", ["quality", "drift"]),
+        ],
     )
     def test_the_verdict_on_live_inputs_is_the_signal(
-        self, predictions, monkeypatch, verdict, signals
+        self, predictions, profiled, n, mean, status, signals
     ):
-        seen = {}
+        profile = profiled({"x": normal(2000)})
+        batch = predictions(*asked(normal(n, 1, mean).tolist()))
+        report = monitor_model(batch, endpoint="flights", profile_uri=profile)
+        assert found(report, "drift").status == status
+        assert report.signals == signals
+        assert f"on {n} predictions against 2000 training rows" in found(report, "drift").reason
 
-        def detect(frame, profile_uri, **_):
-            seen.update(frame=frame, profile_uri=profile_uri)
-            feature = FeatureDrift(
-                feature="x",
-                kind="numeric",
-                status=verdict,
-                level=None,
-                n=1000,
-                psi=0.3,
-                threshold=0.1,
-                p_value=0.0,
-                ks=0.2,
-                wasserstein=0.5,
-                js=0.2,
-                null_rate_delta=0.0,
-                unseen_rate=None,
-            )
-            return DriftReport(
-                dataset_uri="u",
-                profile_uri=profile_uri,
-                verdict=verdict,
-                share_drifted=1.0,
-                n_reference=1000,
-                n_current=len(frame),
-                n_features=1,
-                features=[feature],
-            )
-
-        monkeypatch.setattr(monitor, "detect_drift", detect)
+    def test_shadows_refusals_and_earlier_attempts_are_left_out(self, predictions, profiled):
         batch = predictions(
-            record(1),
-            record(1, attempt=2),
+            record(1, inputs={"x": 5.0}),
+            record(1, attempt=2, inputs={"x": 7.0}),
             record(2, shadow=True),
             record(3, status=400, outputs=None, inputs={"x": "rubbish"}),
+            record(4, status=500, outputs=None),
         )
-        report = monitor_model(batch, endpoint="flights", profile_uri="profile.json")
-        assert report.signals == signals
-        assert seen["profile_uri"] == "profile.json"
-        assert list(seen["frame"].columns) == ["x"]
-        assert len(seen["frame"]) == 1
-        assert "on 1 predictions against 1000 training rows" in report.reasons[1]
+        profile = profiled({"x": [5.0, 7.0] * 5})
+        report = monitor_model(batch, endpoint="flights", profile_uri=profile)
+        assert (report.n_answered, report.n_refused, report.drift.n_current) == (1, 1, 1)
+        assert (report.quality[0].missing_rate, report.quality[0].out_of_range_rate) == (0, 0)
 
-    def test_without_answered_predictions_there_is_none(self, predictions):
+    def test_without_answered_predictions_there_is_none(self, predictions, profiled):
         batch = predictions(record(1, status=500, outputs=None))
-        report = monitor_model(batch, endpoint="flights", profile_uri="profile.json")
+        profile = profiled({"x": [1.0]})
+        report = monitor_model(batch, endpoint="flights", profile_uri=profile)
         assert report.drift is None
-        assert "no live prediction was answered" in report.reasons[1]
+        assert "no live prediction was answered" in found(report, "drift").reason
+
+    def test_without_a_profile_it_is_not_looked_at(self, predictions):
+        report = monitor_model(predictions(record(1)), endpoint="flights")
+        assert "no profile of the training data" in found(report, "drift").reason
+        assert found(report, "drift").status == "unknown"
+
+    @pytest.mark.parametrize(("share", "signal"), [(0.5, True), (0.6, False)])
+    def test_the_threshold_is_a_share_of_features(self, predictions, profiled, share, signal):
+        profile = profiled({"x": normal(2000), "y": normal(2000, 1)})
+        inputs = zip(normal(800, 2, 3.0), normal(800, 3), strict=True)
+        batch = predictions(
+            *(record(i, inputs={"x": x, "y": y}) for i, (x, y) in enumerate(inputs))
+        )
+        report = monitor_model(
+            batch, endpoint="flights", profile_uri=profile, thresholds={"drifted_share": share}
+        )
+        assert ("drift" in report.signals) is signal
+        assert found(report, "drift").threshold == share
 
 
 def scored(n=1000, flipped=0.0, seed=0):
@@ -230,8 +194,8 @@ class TestPerformance:
         assert report.n_labelled == n
         assert report.performance["auc"].n == n
         assert report.signals == (["performance"] if signal else [])
-        assert f"{report.performance['auc'].value:.3f}" in report.reasons[2]
-        assert f"on {n} labelled predictions" in report.reasons[2]
+        assert f"{report.performance['auc'].value:.3f}" in found(report, "performance").reason
+        assert f"on {n} labelled predictions" in found(report, "performance").reason
 
     def test_the_interval_must_lie_wholly_below_the_floor(self, predictions, labels, workspace):
         records, truth = scored(1000, 0.2)
@@ -271,7 +235,7 @@ class TestPerformance:
         )
         report = monitor_model(batch, labelled, endpoint="flights", baseline=0.9)
         assert (report.performance, report.signals, report.n_labelled) == ({}, [], 1)
-        assert "1 labelled predictions without both classes" in report.reasons[2]
+        assert "1 labelled predictions without both classes" in found(report, "performance").reason
 
     def test_labels_other_than_0_and_1_are_refused(self, predictions, labels, workspace):
         batch = predictions(record(1))

@@ -1,0 +1,203 @@
+"""The criteria of Google's levels: how far the pipeline, and then its delivery, is automated."""
+
+from __future__ import annotations
+
+from airflow_mlops_provider.steps.doctor.probes import (
+    ci_builds,
+    ci_tests,
+    either,
+    every,
+    integration_tests,
+    service,
+    unit_tests,
+    uses,
+    version_control,
+    woken_by,
+)
+from airflow_mlops_provider.steps.doctor.scheme import (
+    ANY_TRAINING,
+    CHECK_DATA,
+    DELIVER,
+    EVALUATE,
+    GATE,
+    MONITOR,
+    ONLINE,
+    PIPELINE,
+    REGISTER,
+    SIGNAL,
+    TRACKED,
+    USE_FEATURES,
+    Criterion,
+    Scheme,
+)
+
+_LEVEL_1 = (
+    Criterion(
+        1,
+        "orchestration",
+        "the steps of the experiment are orchestrated, from training to evaluation",
+        "MLOps level 1, Characteristics, Rapid experiment",
+        every(uses(*ANY_TRAINING, beside=PIPELINE), uses(*EVALUATE, beside=PIPELINE)),
+        "one DAG with TrainModelOperator and EvaluateModelOperator (docs/training.md)",
+    ),
+    Criterion(
+        1,
+        "continuous training",
+        "models are trained automatically, on a schedule or by an event",
+        "MLOps level 1, ML pipeline triggers",
+        uses(*ANY_TRAINING, beside=PIPELINE, automatic=True),
+        "a schedule or assets for the training DAG (dags/level1_continuous_training.py)",
+    ),
+    Criterion(
+        1,
+        "data validation",
+        "new data is validated before a model is trained on it",
+        "MLOps level 1, Data and model validation",
+        uses(*CHECK_DATA, beside=PIPELINE),
+        "ValidateDataOperator in the training DAG (docs/data-gates.md)",
+    ),
+    Criterion(
+        1,
+        "model validation",
+        "a new model is evaluated and compared with the current one before it is promoted",
+        "MLOps level 1, Data and model validation",
+        every(uses(*EVALUATE, beside=PIPELINE), uses(*GATE, beside=PIPELINE)),
+        "EvaluateModelOperator and ValidateModelOperator in the training DAG (docs/promotion.md)",
+    ),
+    Criterion(
+        1,
+        "online validation",
+        "a new model is validated under live traffic, by a canary or an A/B test",
+        "MLOps level 1, Data and model validation",
+        uses(*ONLINE, automatic=True),
+        "CanaryRolloutOperator in a DAG started by new versions (docs/rollouts.md)",
+    ),
+    Criterion(
+        1,
+        "continuous delivery of models",
+        "a trained and validated model is served without a person deploying it",
+        "MLOps level 1, Characteristics, Continuous delivery of models",
+        every(uses(*DELIVER, automatic=True), service("serving", "endpoints")),
+        "DeployModelOperator in a DAG that starts by itself (docs/serving.md)",
+    ),
+    Criterion(
+        1,
+        "metadata management",
+        "each run of the pipeline is recorded with versions, parameters, artifacts and metrics",
+        "MLOps level 1, Metadata management",
+        every(uses(*TRACKED, beside=PIPELINE), service("mlflow", "runs")),
+        "StartPipelineRunOperator in the training DAG, and an MLflow (docs/tracking.md)",
+    ),
+    Criterion(
+        1,
+        "retraining signals",
+        "a degraded model or moved data starts the pipeline",
+        "MLOps level 1, ML pipeline triggers",
+        woken_by("mlops-drift", "mlops-performance", operators=PIPELINE, emitters=SIGNAL),
+        "MonitorModelOperator; drift_asset and performance_asset start the training DAG",
+        required=False,
+    ),
+    Criterion(
+        1,
+        "feature store",
+        "training reads its features from a feature store",
+        "MLOps level 1, Feature store (optional there)",
+        uses(*USE_FEATURES, beside=PIPELINE),
+        "FeastHistoricalFeaturesOperator (docs/feature-store.md)",
+        required=False,
+    ),
+)
+
+_LEVEL_2 = (
+    Criterion(
+        2,
+        "source control",
+        "the source of the pipeline is in a repository",
+        "MLOps level 2, components: Source control",
+        version_control,
+        "git init",
+    ),
+    Criterion(
+        2,
+        "pipeline continuous integration",
+        "each commit of the pipeline is built and tested",
+        "MLOps level 2, Characteristics, 2. Pipeline continuous integration",
+        either(
+            every(ci_builds, ci_tests),
+            every(uses("BuildPipelineOperator"), uses("TestPipelineOperator")),
+        ),
+        "BuildPipelineOperator and TestPipelineOperator, or a workflow of the forge "
+        "(airflow-mlops init)",
+    ),
+    Criterion(
+        2,
+        "tests",
+        "the code has unit tests, and its parts are tested together",
+        "MLOps level 2, Continuous integration",
+        every(unit_tests, integration_tests),
+        "tests/unit and tests/integration (airflow-mlops init)",
+    ),
+    Criterion(
+        2,
+        "pipeline continuous delivery",
+        "a tested pipeline is deployed to its target environment by a system",
+        "MLOps level 2, Characteristics, 3. Pipeline continuous delivery",
+        uses("PromotePipelineOperator"),
+        "PromotePipelineOperator (level2_pipeline_cd)",
+    ),
+    Criterion(
+        2,
+        "model registry",
+        "automatic runs push their models to a registry",
+        "MLOps level 2, Characteristics, 4. Automated triggering",
+        every(uses(*REGISTER, automatic=True), service("mlflow", "aliases")),
+        "RegisterModelOperator in the training DAG (docs/promotion.md)",
+    ),
+    Criterion(
+        2,
+        "feature store",
+        "features come from a feature store",
+        "MLOps level 2, components: Feature store",
+        every(uses(*USE_FEATURES), service("features", "registries")),
+        "FeastApplyOperator and FeastHistoricalFeaturesOperator (docs/feature-store.md)",
+    ),
+    Criterion(
+        2,
+        "monitoring",
+        "statistics of live performance start the pipeline",
+        "MLOps level 2, Characteristics, 6. Monitoring",
+        every(
+            uses(*MONITOR, automatic=True),
+            woken_by("mlops-drift", "mlops-performance", operators=PIPELINE, emitters=MONITOR),
+            service("workspace", "prediction_logs"),
+            service("workspace", "monitoring_reports"),
+        ),
+        "MonitorModelOperator on a schedule, its assets in that of the training DAG",
+    ),
+    Criterion(
+        2,
+        "serving compatibility",
+        "a model is tried where it is to be served before it is",
+        "MLOps level 2, Continuous delivery",
+        uses("CheckModelArtifactOperator", beside=PIPELINE),
+        "CheckModelArtifactOperator (docs/promotion.md)",
+        required=False,
+    ),
+    Criterion(
+        2,
+        "staging",
+        "a pipeline is deployed to a test environment before production",
+        "MLOps level 2, Continuous delivery",
+        uses("StagePipelineOperator"),
+        "StagePipelineOperator (level2_pipeline_ci)",
+        required=False,
+    ),
+)
+
+GOOGLE = Scheme(
+    name="Google",
+    url="https://cloud.google.com/architecture/"
+    "mlops-continuous-delivery-and-automation-pipelines-in-machine-learning",
+    titles=("manual process", "ML pipeline automation", "CI/CD pipeline automation"),
+    criteria=(*_LEVEL_1, *_LEVEL_2),
+)

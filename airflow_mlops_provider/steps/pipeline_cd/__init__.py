@@ -1,0 +1,1 @@
+"""Deliver a published version of a pipeline to the environments that run it."""

@@ -1,0 +1,1 @@
+"""When a model is trained again: events, the policy that weighs them, and the ledger of both."""
